@@ -1,0 +1,23 @@
+"""Virtual time: one tick is 10 ns; charges for work that is not executed instruction by instruction.
+
+A completed slice of N instructions is N ticks. Everything else is charged here, so that runs are deterministic
+(spec: host-platform, virtual time).
+"""
+
+TICKS_PER_SECOND = 100_000_000
+CHARGE_EXIT = 50
+"""Every exit from running code to Python software: trap, SMC, MMIO access, abort."""
+CHARGE_RMI = 200
+"""Every RMI call, on top of the exit."""
+CHARGE_RSI = 100
+"""Every RSI or PSCI call of a Realm, on top of the exit."""
+CHARGE_COUNTER_READ = 5
+"""A read of a counter inside a slice."""
+CHARGE_PAGE = 100
+"""The RMM copies, wipes or hashes 4 KB."""
+CHARGE_WORLD_SWITCH = 100
+"""EL3 saves and restores a world."""
+TOKEN_SLICE = 10_000
+"""Duration of one slice of token work (0.1 ms)."""
+TOKEN_SLICES = 24
+"""Slices that sign one token: 2.4 ms in all."""

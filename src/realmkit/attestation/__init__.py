@@ -1,0 +1,1 @@
+"""The Realm owner's side: tokens, verification, expected measurements. Importable without Unicorn."""

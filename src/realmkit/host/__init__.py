@@ -1,0 +1,1 @@
+"""NS-EL2: the hypervisor library and the virtual machine monitor."""

@@ -1,0 +1,1 @@
+"""RME hardware: memory, granule protection, translation, processing elements, interrupt controller, platform."""

@@ -1,0 +1,1 @@
+"""EL3: measured boot, SMC routing, world switch, granule transitions, Host PSCI, platform attestation."""

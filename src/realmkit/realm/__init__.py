@@ -1,0 +1,1 @@
+"""Realm-side payloads shipped with the package."""

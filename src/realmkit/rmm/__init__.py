@@ -1,0 +1,1 @@
+"""R-EL2: the Realm Management Monitor 1.0."""
