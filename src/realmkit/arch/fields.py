@@ -13,14 +13,14 @@ class _Slot(NamedTuple):
     name: str
     offset: int
     kind: str
-    count: int
+    length: int
 
     @property
     def code(self) -> str:
         """Format of this slot for the struct module, little-endian."""
         if self.kind == "bytes":
-            return f"<{self.count}s"
-        return f"<{self.count}{_CODES[self.kind]}"
+            return f"<{self.length}s"
+        return f"<{self.length}{_CODES[self.kind]}"
 
 
 def at(offset: int, kind: str, count: int = 1) -> Any:
@@ -60,7 +60,7 @@ class Layout:
         image = bytearray(self.SIZE)
         for slot in _slots(type(self)):
             value = getattr(self, slot.name)
-            if slot.kind == "bytes" or slot.count == 1:
+            if slot.kind == "bytes" or slot.length == 1:
                 struct.pack_into(slot.code, image, slot.offset, value)
             else:
                 struct.pack_into(slot.code, image, slot.offset, *value)
@@ -72,7 +72,7 @@ class Layout:
         values = {}
         for slot in _slots(cls):
             raw = struct.unpack_from(slot.code, image, slot.offset)
-            values[slot.name] = raw[0] if slot.kind == "bytes" or slot.count == 1 else raw
+            values[slot.name] = raw[0] if slot.kind == "bytes" or slot.length == 1 else raw
         return cls(**values)
 
     @classmethod

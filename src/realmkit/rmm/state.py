@@ -1,0 +1,141 @@
+"""What the RMM remembers: granules, Realms, RECs (RMM 1.0-rel0 A2, B; spec: rmi sections 2 and 3)."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from realmkit.arch.rmi import HashAlgorithm, Ripas, Status
+from realmkit.machine.port import CpuContext
+
+
+class Refusal(Exception):
+    """A command's failure condition holds: nothing has been changed.
+
+    ``label`` is the specification's name of the condition; ``outputs`` are X1.. where the command defines outputs on
+    failure (the "top" values), otherwise empty and returned as zeros.
+    """
+
+    def __init__(self, label: str, status: Status, index: int = 0, outputs: tuple[int, ...] = ()) -> None:
+        super().__init__(label)
+        self.label, self.status, self.index, self.outputs = label, status, index, outputs
+
+
+class GranuleState(Enum):
+    """RMM state of a delegable granule; a granule not in the tracker is UNDELEGATED."""
+
+    UNDELEGATED = "UNDELEGATED"
+    DELEGATED = "DELEGATED"
+    RD = "RD"
+    REC = "REC"
+    REC_AUX = "REC_AUX"
+    DATA = "DATA"
+    RTT = "RTT"
+
+
+class RealmState(Enum):
+    """Life cycle of a Realm."""
+
+    NEW = "NEW"
+    ACTIVE = "ACTIVE"
+    SYSTEM_OFF = "SYSTEM_OFF"
+
+
+class AttestState(Enum):
+    """Token generation of a REC (spec: attestation section 8)."""
+
+    NONE = "NONE"
+    IN_PROGRESS = "IN_PROGRESS"
+    FAILED = "FAILED"
+
+
+@dataclass(slots=True, eq=False)
+class Realm:
+    """A Realm descriptor: attributes of the object that the RD granule stands for."""
+
+    rd: int
+    ipa_width: int
+    hash_algo: HashAlgorithm
+    rpv: bytes
+    vmid: int
+    rtt_base: int
+    rtt_level_start: int
+    rtt_num_start: int
+    flags: int = 0
+    sve_vl: int = 0
+    num_bps: int = 1
+    num_wps: int = 1
+    pmu_num_ctrs: int = 0
+    state: RealmState = RealmState.NEW
+    measurements: list[bytes] = field(default_factory=lambda: [bytes(64)] * 5)
+    """RIM, REM0..REM3, 64 bytes each, zero-extended."""
+    rec_index: int = 0
+    num_recs: int = 0
+
+    @property
+    def unprotected_base(self) -> int:
+        """First Unprotected IPA."""
+        return 1 << (self.ipa_width - 1)
+
+    @property
+    def ipa_top(self) -> int:
+        """First address outside the IPA space."""
+        return 1 << self.ipa_width
+
+    def is_protected(self, ipa: int, size: int = 1) -> bool:
+        """Whether the whole of [ipa, ipa + size) is Protected."""
+        return ipa + size <= self.unprotected_base
+
+
+@dataclass(slots=True)
+class PendingPsci:
+    """A CPU_ON or AFFINITY_INFO request that waits for RMI_PSCI_COMPLETE."""
+
+    fid: int
+    mpidr: int
+    entry: int = 0
+    context_id: int = 0
+
+
+@dataclass(slots=True)
+class RipasRequest:
+    """A RIPAS change that the Realm asked for; ``addr`` is the progress so far."""
+
+    addr: int
+    top: int
+    value: Ripas
+    change_destroyed: bool
+
+
+@dataclass(slots=True)
+class EmulatableAbort:
+    """The last exit was an Emulatable Data Abort: what completing it needs."""
+
+    esr: int
+
+
+@dataclass(slots=True, eq=False)
+class Rec:
+    """A Realm execution context: attributes of the object that the REC granule stands for."""
+
+    pa: int
+    realm: Realm
+    mpidr: int
+    ctx: CpuContext
+    aux: tuple[int, ...] = ()
+    runnable: bool = False
+    running: bool = False
+    emulatable_abort: EmulatableAbort | None = None
+    unprotected_abort: bool = False
+    """The last exit was a data abort at an Unprotected IPA: inject_sea applies."""
+    sysreg_read: int | None = None
+    """Rt of a forwarded system register read that waits for its value."""
+    psci_pending: PendingPsci | None = None
+    psci_exit: bool = False
+    """The last exit was a PSCI exit."""
+    host_call_ipa: int | None = None
+    ripas: RipasRequest | None = None
+    attest_state: AttestState = AttestState.NONE
+    challenge: bytes = bytes(64)
+    token: bytes = b""
+    token_slices: int = 0
+    token_cursor: int = 0
+    token_payload: bytes = b""
