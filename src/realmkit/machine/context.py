@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from realmkit.arch.gic import IchState
+
 PSTATE_EL0T = 0x0
 PSTATE_EL1T = 0x4
 PSTATE_EL1H = 0x5
@@ -24,17 +26,6 @@ class Backing(Protocol):
 
     def holds(self, name: str) -> bool:
         """Whether the engine, not the context, has the current value of ``name``."""
-
-
-@dataclass(slots=True)
-class IchState:
-    """GICv3 virtual CPU interface state (ICH_*), programmed by EL2 software, consumed by ICC_* at EL1."""
-
-    hcr: int = 0
-    vmcr: int = 0
-    ap0r: list[int] = field(default_factory=lambda: [0] * 4)
-    ap1r: list[int] = field(default_factory=lambda: [0] * 4)
-    lr: list[int] = field(default_factory=lambda: [0] * 16)
 
 
 @dataclass(slots=True, eq=False)

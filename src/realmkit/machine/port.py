@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Protocol
 
 from realmkit.arch.events import EventHub
+from realmkit.arch.gic import IchState
 from realmkit.arch.pas import Gpi, Pas, SecurityState
 from realmkit.machine.context import (
     PSTATE_DAIF,
@@ -21,7 +22,6 @@ from realmkit.machine.context import (
     PSTATE_RESET_EL1,
     PSTATE_RESET_EL2,
     CpuContext,
-    IchState,
 )
 
 __all__ = [
