@@ -1,4 +1,4 @@
-"""GICv3 facts: interrupt numbers, list register fields, and the ICH_* register file (Arm IHI 0069; spec: rec-run section 5)."""
+"""GICv3 facts: interrupt numbers, list registers, the ICH_* register file (Arm IHI 0069; spec: rec-run section 5)."""
 
 from dataclasses import dataclass, field
 
