@@ -1,0 +1,244 @@
+"""The interconnect: one address space of RAM and devices behind the granule protection check.
+
+:class:`Interconnect` is shared by the machine; each security state and each bus master gets a :class:`CheckedBus`.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from realmkit.arch.errors import RealmkitError
+from realmkit.arch.pas import GRANULE_MASK, GRANULE_SHIFT, GRANULE_SIZE, REACHABLE, Pas, SecurityState
+from realmkit.devices import MmioDevice
+from realmkit.machine.gpc import GranuleProtection
+from realmkit.machine.memory import PhysicalMemory
+from realmkit.machine.port import ExternalAbort, GranuleProtectionFault
+
+WINDOWS: Final = 1 << 16
+"""Granules of one physical address space that the buses remember at most (256 MB); then they start again."""
+
+_ZERO_GRANULE: Final = memoryview(bytes(GRANULE_SIZE)).cast("Q")
+_DEVICE_SIZES: Final = frozenset({1, 2, 4, 8})
+_PA_LIMIT: Final = 1 << 52
+_Windows = dict[int, "memoryview[int]"]
+
+
+class MappedDevice(NamedTuple):
+    """A device at its place in the physical address space."""
+
+    base: int
+    size: int
+    pas: frozenset[Pas]
+    device: MmioDevice
+
+
+class DeviceMap:
+    """Devices by physical address. A device answers only in the physical address spaces it is mapped in."""
+
+    def __init__(self) -> None:
+        self._bases: list[int] = []
+        self._devices: list[MappedDevice] = []
+
+    def map(self, base: int, size: int, pas: frozenset[Pas], device: MmioDevice) -> None:
+        """Place a device; raises RealmkitError when it overlaps another."""
+        position = bisect_right(self._bases, base)
+        before = self._devices[position - 1] if position else None
+        after = self._devices[position] if position < len(self._devices) else None
+        if (before and before.base + before.size > base) or (after and base + size > after.base):
+            raise RealmkitError(f"a device at [{base:#x}, {base + size:#x}) overlaps another device")
+        self._bases.insert(position, base)
+        self._devices.insert(position, MappedDevice(base, size, pas, device))
+
+    def find(self, pa: int, size: int) -> MappedDevice | None:
+        """The device that holds all of [pa, pa + size)."""
+        position = bisect_right(self._bases, pa) - 1
+        if position < 0:
+            return None
+        found = self._devices[position]
+        return found if pa + size <= found.base + found.size else None
+
+    def __iter__(self) -> Iterator[MappedDevice]:
+        return iter(self._devices)
+
+
+class Interconnect:
+    """Memory, devices and the check, joined; what the buses of a machine share.
+
+    Remembers, per physical address space, the host memory of granules whose check has passed, until their granule
+    protection information is invalidated: the same life as an entry of the check's own cache.
+    """
+
+    __slots__ = ("code_listeners", "devices", "gpc", "memory", "reads", "watched", "writes")
+
+    def __init__(self, memory: PhysicalMemory, gpc: GranuleProtection, devices: DeviceMap | None = None) -> None:
+        self.memory = memory
+        self.gpc = gpc
+        self.devices = DeviceMap() if devices is None else devices
+        self.reads: tuple[_Windows, ...] = tuple({} for _ in Pas)
+        self.writes: tuple[_Windows, ...] = tuple({} for _ in Pas)
+        self.watched: set[int] = set()
+        self.code_listeners: list[Callable[[int], None]] = []
+        """Called with the address of a granule marked by :meth:`watch_code` after a bus has written to it."""
+        gpc.listeners.append(self._forget)
+
+    def bus(self, state: SecurityState) -> "CheckedBus":
+        """A bus bound to a security state."""
+        return CheckedBus(state, self)
+
+    def watch_code(self, pa: int) -> None:
+        """Report the next write of a bus to this granule, once: an engine holds translated code of it."""
+        granule = pa >> GRANULE_SHIFT
+        self.watched.add(granule)
+        for windows in self.writes:
+            windows.pop(granule, None)
+
+    def fault(self, pas: Pas, pa: int, write: bool) -> GranuleProtectionFault | None:
+        """Check one granule."""
+        if self.gpc.allowed(pas, pa):
+            return None
+        fault = self.gpc.check(pas, pa)
+        return GranuleProtectionFault(pas, pa, fault.gpi if fault else None, write)
+
+    def remember(self, pas: Pas, pa: int, write: bool) -> "memoryview[int] | None":
+        """Check a granule and give its host memory for this and the next accesses; None where no RAM is.
+
+        Raises GranuleProtectionFault when the check fails.
+        """
+        fault = self.fault(pas, pa, write)
+        if fault is not None:
+            raise fault
+        window = self.memory.granule_words(pa)
+        if window is None:
+            return None
+        granule = pa >> GRANULE_SHIFT
+        if not write:
+            kept = self.reads[pas]
+        elif granule in self.watched:
+            return window
+        else:
+            kept = self.writes[pas]
+        if len(kept) >= WINDOWS:
+            kept.clear()
+        kept[granule] = window
+        return window
+
+    def written(self, pa: int, size: int) -> None:
+        """A bus has written outside its remembered granules: report writes to watched ones."""
+        if self.watched:
+            for granule in range(pa >> GRANULE_SHIFT, (pa + size - 1 >> GRANULE_SHIFT) + 1):
+                if granule in self.watched:
+                    self.watched.discard(granule)
+                    for listener in self.code_listeners:
+                        listener(granule << GRANULE_SHIFT)
+
+    def _forget(self, pa: int, size: int) -> None:
+        if size == GRANULE_SIZE:
+            granule = pa >> GRANULE_SHIFT
+            for windows in (*self.reads, *self.writes):
+                if granule in windows:
+                    del windows[granule]
+        else:
+            for windows in (*self.reads, *self.writes):
+                windows.clear()
+
+
+class CheckedBus:
+    """Physical memory as one security state may use it (:class:`realmkit.machine.port.Bus`)."""
+
+    __slots__ = ("_interconnect", "_reads", "_writes", "state")
+
+    def __init__(self, state: SecurityState, interconnect: Interconnect) -> None:
+        self.state = state
+        self._interconnect = interconnect
+        # A physical address space that this state cannot name has an empty dictionary for ever: accesses to it
+        # leave the fast path and are refused there.
+        self._reads = tuple(interconnect.reads[pas] if pas in REACHABLE[state] else {} for pas in Pas)
+        self._writes = tuple(interconnect.writes[pas] if pas in REACHABLE[state] else {} for pas in Pas)
+
+    def read64(self, pas: Pas, pa: int) -> int:
+        """Read an aligned 64-bit word."""
+        window = self._reads[pas].get(pa >> 12)
+        if window is None or pa & 7:
+            return self._read64(pas, pa)
+        return window[(pa & 0xFFF) >> 3]
+
+    def write64(self, pas: Pas, pa: int, value: int) -> None:
+        """Write an aligned 64-bit word."""
+        window = self._writes[pas].get(pa >> 12)
+        if window is None or pa & 7:
+            self._write64(pas, pa, value)
+        else:
+            window[(pa & 0xFFF) >> 3] = value
+
+    def read(self, pas: Pas, pa: int, size: int) -> bytes:
+        """Read bytes."""
+        window = self._reads[pas].get(pa >> 12)
+        offset = pa & 0xFFF
+        if window is not None and 0 < size <= 4096 - offset:
+            return window.tobytes() if size == 4096 else window.cast("B")[offset : offset + size].tobytes()
+        if self._check(pas, pa, size, False):
+            return self._interconnect.memory.read(pa, size)
+        found = self._device(pas, pa, size, False)
+        return found.device.read(pa - found.base, size).to_bytes(size, "little")
+
+    def write(self, pas: Pas, pa: int, data: bytes) -> None:
+        """Write bytes."""
+        size = len(data)
+        window = self._writes[pas].get(pa >> 12)
+        offset = pa & 0xFFF
+        if window is not None and size <= 4096 - offset:
+            window.cast("B")[offset : offset + size] = data
+            return
+        if self._check(pas, pa, size, True):
+            self._interconnect.memory.write(pa, data)
+            self._interconnect.written(pa, size)
+        else:
+            found = self._device(pas, pa, size, True)
+            found.device.write(pa - found.base, size, int.from_bytes(data, "little"))
+
+    def zero(self, pas: Pas, pa: int, size: int) -> None:
+        """Fill with zeros."""
+        if size == GRANULE_SIZE and not pa & 0xFFF:
+            window = self._writes[pas].get(pa >> 12)
+            if window is not None:
+                window[:] = _ZERO_GRANULE
+                return
+        if self._check(pas, pa, size, True):
+            self._interconnect.memory.zero(pa, size)
+            self._interconnect.written(pa, size)
+        else:
+            found = self._device(pas, pa, size, True)
+            found.device.write(pa - found.base, size, 0)
+
+    def _reachable(self, pas: Pas) -> None:
+        if pas not in REACHABLE[self.state]:
+            raise RealmkitError(
+                f"software in the {self.state.name} state cannot name the {Pas(pas).name} physical address space"
+            )
+
+    def _check(self, pas: Pas, pa: int, size: int, write: bool) -> bool:
+        """Check all granules of an access before any of it happens: whether RAM answers all of it."""
+        self._reachable(pas)
+        if pa < 0 or size < 0 or pa + size > _PA_LIMIT:
+            raise ExternalAbort(pas, pa, size, write)
+        interconnect = self._interconnect
+        for granule in range(pa & ~GRANULE_MASK, pa + max(size, 1), GRANULE_SIZE):
+            interconnect.remember(pas, granule, write)
+        region = interconnect.memory.region_at(pa)
+        return region is not None and pa + size <= region.end
+
+    def _device(self, pas: Pas, pa: int, size: int, write: bool) -> MappedDevice:
+        found = self._interconnect.devices.find(pa, size)
+        if found is None or pas not in found.pas or size not in _DEVICE_SIZES or pa % size:
+            raise ExternalAbort(pas, pa, size, write)
+        return found
+
+    def _read64(self, pas: Pas, pa: int) -> int:
+        if pa & 7:
+            raise RealmkitError(f"read64 needs an address aligned to 8 bytes, got {pa:#x}")
+        return int.from_bytes(self.read(pas, pa, 8), "little")
+
+    def _write64(self, pas: Pas, pa: int, value: int) -> None:
+        if pa & 7:
+            raise RealmkitError(f"write64 needs an address aligned to 8 bytes, got {pa:#x}")
+        self.write(pas, pa, value.to_bytes(8, "little"))

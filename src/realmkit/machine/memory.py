@@ -1,0 +1,132 @@
+"""Physical memory: sparse, one host mapping per range of RAM, shared by every engine and every bus.
+
+Nothing here checks who asks: :mod:`realmkit.machine.bus` does, and is what software is given.
+"""
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
+
+from realmkit.arch.errors import RealmkitError
+from realmkit.arch.pas import GRANULE_MASK, GRANULE_SHIFT, GRANULE_SIZE
+from realmkit.machine.platform import AddressRange
+
+_MAP_NORESERVE: Final[int] = getattr(mmap, "MAP_NORESERVE", 0x4000)
+_WORDS_SHIFT: Final = GRANULE_SHIFT - 3
+_WORDS_PER_GRANULE: Final = GRANULE_SIZE >> 3
+_ZEROS: Final = bytes(1 << 20)
+
+
+class UnbackedError(LookupError):
+    """No memory answers at this physical address."""
+
+    def __init__(self, pa: int) -> None:
+        self.pa = pa
+        super().__init__(f"no memory at physical address {pa:#x}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemoryRegion:
+    """One range of RAM and the host memory behind it."""
+
+    base: int
+    size: int
+    buffer: memoryview = field(repr=False)
+    """The range as bytes."""
+    words: "memoryview[int]" = field(repr=False)
+    """The range as 64-bit words in the architecture's byte order (little-endian)."""
+    host_address: int
+    """Where the range lies in this process, for engines that map it directly."""
+
+    @property
+    def end(self) -> int:
+        """First physical address after the range."""
+        return self.base + self.size
+
+
+class PhysicalMemory:
+    """RAM of a platform. Untouched memory reads as zero and costs nothing, however large the platform is.
+
+    ``ranges`` are granule aligned and do not overlap. An access that is not inside one range raises
+    :class:`UnbackedError`.
+    """
+
+    def __init__(self, ranges: Iterable[AddressRange]) -> None:
+        if sys.byteorder != "little":
+            raise RealmkitError("realmkit needs a little-endian machine: simulated memory is shared with the engine")
+        self.regions: tuple[MemoryRegion, ...] = tuple(_map(r) for r in ranges)
+        ordered = sorted(self.regions, key=lambda region: region.base)
+        for lower, upper in pairwise(ordered):
+            if lower.end > upper.base:
+                raise RealmkitError(f"memory ranges overlap at {upper.base:#x}")
+
+    def region_at(self, pa: int) -> MemoryRegion | None:
+        """The range that holds ``pa``, or None."""
+        for region in self.regions:
+            if region.base <= pa < region.base + region.size:
+                return region
+        return None
+
+    def granule_words(self, pa: int) -> "memoryview[int] | None":
+        """The granule that holds ``pa`` as 512 words of host memory, or None where there is no RAM."""
+        region = self.region_at(pa)
+        if region is None:
+            return None
+        first = (pa - region.base) >> GRANULE_SHIFT << _WORDS_SHIFT
+        return region.words[first : first + _WORDS_PER_GRANULE]
+
+    def read64(self, pa: int) -> int:
+        """The aligned 64-bit word at ``pa``."""
+        region = self._holding(pa, 8)
+        return region.words[(pa - region.base) >> 3]
+
+    def write64(self, pa: int, value: int) -> None:
+        """Write the aligned 64-bit word at ``pa``."""
+        region = self._holding(pa, 8)
+        region.words[(pa - region.base) >> 3] = value
+
+    def read(self, pa: int, size: int) -> bytes:
+        """``size`` bytes from ``pa``."""
+        region = self._holding(pa, size)
+        offset = pa - region.base
+        return bytes(region.buffer[offset : offset + size])
+
+    def write(self, pa: int, data: bytes) -> None:
+        """Write bytes at ``pa``."""
+        region = self._holding(pa, len(data))
+        offset = pa - region.base
+        region.buffer[offset : offset + len(data)] = data
+
+    def zero(self, pa: int, size: int) -> None:
+        """Fill ``size`` bytes from ``pa`` with zeros."""
+        region = self._holding(pa, size)
+        offset, end = pa - region.base, pa - region.base + size
+        while offset < end:
+            length = min(end - offset, len(_ZEROS))
+            region.buffer[offset : offset + length] = _ZEROS[:length]
+            offset += length
+
+    def _holding(self, pa: int, size: int) -> MemoryRegion:
+        region = self.region_at(pa)
+        if region is None or pa + size > region.base + region.size:
+            raise UnbackedError(pa if region is None else region.end)
+        return region
+
+
+def _map(span: AddressRange) -> MemoryRegion:
+    if (span.base | span.size) & GRANULE_MASK or span.size <= 0:
+        raise RealmkitError(f"memory range {span} is not a whole number of {GRANULE_SIZE}-byte granules")
+    try:
+        backing = mmap.mmap(-1, span.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+    except (OSError, OverflowError, ValueError) as error:
+        raise RealmkitError(
+            f"cannot reserve {span.size:#x} bytes of address space for memory range {span} ({error}): choose a smaller "
+            "platform or raise this process's address space limit"
+        ) from error
+    buffer = memoryview(backing)
+    address = ctypes.addressof(ctypes.c_char.from_buffer(backing))
+    return MemoryRegion(span.base, span.size, buffer, buffer.cast("Q"), address)
