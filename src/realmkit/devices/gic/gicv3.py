@@ -112,17 +112,19 @@ class Gicv3:
     def send_sgi(self, pe: int, value: int, group: int = GROUP1) -> None:
         """PE ``pe`` writes ``value`` to ICC_SGI1R_EL1 (``group`` GROUP1), or a like register of another group.
 
-        Targets that do not exist, and those where the SGI is in another group, are passed over (IHI 0069, 12.1).
+        Targets that do not exist, and those where the SGI is in another group, are passed over. With a single security
+        state, ICC_SGI1R_EL1 generates SGIs of both groups.
         """
-        bit = 1 << ICC_SGIR.get(value, "INTID")
+        intid = ICC_SGIR.get(value, "INTID")
+        any_group = group == GROUP1 and not self.two_security_states
         if ICC_SGIR.get(value, "IRM"):
             targets = [other for other in range(len(self.affinities)) if other != pe]
         else:
             targets = self._sgi_targets(value)
         for target in targets:
             bank = self.private[target]
-            if bank.group(bit.bit_length() - 1) == group:
-                bank.latched |= bit
+            if any_group or bank.group(intid) == group:
+                bank.latched |= 1 << intid
                 self.changed(target)
 
     def _sgi_targets(self, value: int) -> list[int]:

@@ -270,16 +270,17 @@ class VirtualCpuInterface:
         """Priority drop, and deactivation unless EOImode separates the two.
 
         The highest active priority is dropped whatever the INTID. The list register is deactivated only if it is of the
-        group of the register written and of the priority dropped.
+        group of the register written and of the priority dropped. LPIs are always deactivated, and never counted.
         """
         if FIRST_SPECIAL <= intid <= SPURIOUS:
             return
         dropped = self._drop_priority()
-        if self.ich.vmcr & _VEOIM or intid >= FIRST_LPI:
+        if self.ich.vmcr & _VEOIM and intid < FIRST_LPI:
             return
         index = self._find_active(intid)
         if index is None:
-            self._count_end()
+            if intid < FIRST_LPI:
+                self._count_end()
             return
         lr = self.ich.lr[index]
         priority = (lr >> _PRIORITY_LOW & 0xFF) & self._group_mask(group)
