@@ -143,7 +143,8 @@ def _entries(step: InitRipas) -> Iterator[tuple[int, int]]:
     size = 1 << GRANULE_SHIFT + 9 * (_MAX_LEVEL - step.level)
     if step.base % size or step.top % size or step.base >= step.top:
         raise RealmkitError(
-            f"INIT_RIPAS [{step.base:#x}, {step.top:#x}) is not made of whole level {step.level} entries ({size:#x} bytes)"
+            f"INIT_RIPAS [{step.base:#x}, {step.top:#x}) is not a range of whole level {step.level} entries "
+            f"({size:#x} bytes each)"
         )
     for base in range(step.base, step.top, size):
         yield base, base + size
