@@ -1,7 +1,7 @@
 """PL011 UART (Arm DDI 0183; spec: host-platform, devices). The registers of the SBSA generic UART are a subset.
 
-There is no line and no baud rate: what software transmits has left at once, what the other side sends waits without loss
-until software has room for it.
+There is no line and no baud rate: what software transmits has left at once, what the other side sends waits without
+loss until software has room for it.
 """
 
 from collections import deque
@@ -41,8 +41,8 @@ _WRITABLE = {
 class Pl011:
     """One UART.
 
-    ``output(bytes)`` is given what software transmits; ``interrupt(level)`` drives UARTINTR and is called when it changes.
-    After reset the UART is enabled, as firmware leaves it: SBSA drivers never enable it themselves. A disabled
+    ``output(bytes)`` is given what software transmits; ``interrupt(level)`` drives UARTINTR and is called when it
+    changes. After reset the UART is enabled, as firmware leaves it: SBSA drivers never enable it themselves. A disabled
     transmitter drops characters. Accesses of 1, 2 and 4 bytes at a register's offset work, as on the APB.
     """
 

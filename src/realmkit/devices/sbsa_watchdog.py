@@ -58,8 +58,8 @@ class SbsaWatchdog:
         self._set_ws0(False)
 
     def next_event(self) -> int | None:
-        """Tick of the next expiry, None if there is none."""
-        return self._compare if self._enabled and not self._ws1 else None
+        """Tick of the next expiry, None if there is none: the first tick past the compare value."""
+        return self._compare + 1 if self._enabled and not self._ws1 else None
 
     def update(self, now: int) -> None:
         """Expire as far as tick ``now`` asks for. The second period starts where the first one ended."""
@@ -78,7 +78,9 @@ class SbsaWatchdog:
 
     def explicit_refresh(self) -> None:
         """Start a new period from now, and take both signals back."""
-        self._compare = self._clock.now() + self._offset & _WCV_MASK
+        now = self._clock.now()
+        self.update(now)
+        self._compare = now + self._offset & _WCV_MASK
         self._ws1 = False
         self._set_ws0(False)
 

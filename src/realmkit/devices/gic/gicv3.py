@@ -260,7 +260,7 @@ class Gicv3:
     def _find(self, pe: int, intid: int) -> tuple[InterruptBank, int] | None:
         if 0 <= intid < FIRST_SPI:
             return self.private[pe], intid
-        if intid < FIRST_SPI + self.spis:
+        if FIRST_SPI <= intid < FIRST_SPI + self.spis:
             return self.shared, intid - FIRST_SPI
         return None
 
