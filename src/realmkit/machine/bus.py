@@ -78,7 +78,7 @@ class Interconnect:
         self.writes: tuple[_Windows, ...] = tuple({} for _ in Pas)
         self.watched: set[int] = set()
         self.code_listeners: list[Callable[[int], None]] = []
-        """Called with the address of a granule marked by :meth:`watch_code` after a bus has written to it."""
+        """Called with the address of a granule that :meth:`watch_code` has marked when a bus writes to it."""
         gpc.listeners.append(self._forget)
 
     def bus(self, state: SecurityState) -> "CheckedBus":
@@ -92,44 +92,28 @@ class Interconnect:
         for windows in self.writes:
             windows.pop(granule, None)
 
-    def fault(self, pas: Pas, pa: int, write: bool) -> GranuleProtectionFault | None:
-        """Check one granule."""
-        if self.gpc.allowed(pas, pa):
-            return None
-        fault = self.gpc.check(pas, pa)
-        return GranuleProtectionFault(pas, pa, fault.gpi if fault else None, write)
-
     def remember(self, pas: Pas, pa: int, write: bool) -> "memoryview[int] | None":
         """Check a granule and give its host memory for this and the next accesses; None where no RAM is.
 
-        Raises GranuleProtectionFault when the check fails.
+        Raises GranuleProtectionFault when the check fails. A write to a watched granule is reported here, just before
+        it happens: nothing runs in between.
         """
-        fault = self.fault(pas, pa, write)
-        if fault is not None:
-            raise fault
+        if not self.gpc.allowed(pas, pa):
+            fault = self.gpc.check(pas, pa)
+            raise GranuleProtectionFault(pas, pa, None if fault is None else fault.gpi, write)
         window = self.memory.granule_words(pa)
         if window is None:
             return None
         granule = pa >> GRANULE_SHIFT
-        if not write:
-            kept = self.reads[pas]
-        elif granule in self.watched:
-            return window
-        else:
-            kept = self.writes[pas]
+        if write and granule in self.watched:
+            self.watched.discard(granule)
+            for listener in self.code_listeners:
+                listener(granule << GRANULE_SHIFT)
+        kept = (self.writes if write else self.reads)[pas]
         if len(kept) >= WINDOWS:
             kept.clear()
         kept[granule] = window
         return window
-
-    def written(self, pa: int, size: int) -> None:
-        """A bus has written outside its remembered granules: report writes to watched ones."""
-        if self.watched:
-            for granule in range(pa >> GRANULE_SHIFT, (pa + size - 1 >> GRANULE_SHIFT) + 1):
-                if granule in self.watched:
-                    self.watched.discard(granule)
-                    for listener in self.code_listeners:
-                        listener(granule << GRANULE_SHIFT)
 
     def _forget(self, pa: int, size: int) -> None:
         if size == GRANULE_SIZE:
@@ -172,60 +156,72 @@ class CheckedBus:
 
     def read(self, pas: Pas, pa: int, size: int) -> bytes:
         """Read bytes."""
-        window = self._reads[pas].get(pa >> 12)
         offset = pa & 0xFFF
-        if window is not None and 0 < size <= 4096 - offset:
-            return window.tobytes() if size == 4096 else window.cast("B")[offset : offset + size].tobytes()
-        if self._check(pas, pa, size, False):
+        if 0 < size <= 4096 - offset:
+            window = self._reads[pas].get(pa >> 12)
+            if window is None:
+                window = self._window(pas, pa, size, False)
+            if window is not None:
+                return window.tobytes() if size == 4096 else window.cast("B")[offset : offset + size].tobytes()
+        elif self._check(pas, pa, size, False):
             return self._interconnect.memory.read(pa, size)
         found = self._device(pas, pa, size, False)
         return found.device.read(pa - found.base, size).to_bytes(size, "little")
 
     def write(self, pas: Pas, pa: int, data: bytes) -> None:
         """Write bytes."""
-        size = len(data)
-        window = self._writes[pas].get(pa >> 12)
         offset = pa & 0xFFF
-        if window is not None and size <= 4096 - offset:
-            window.cast("B")[offset : offset + size] = data
-            return
-        if self._check(pas, pa, size, True):
+        size = len(data)
+        if 0 < size <= 4096 - offset:
+            window = self._writes[pas].get(pa >> 12)
+            if window is None:
+                window = self._window(pas, pa, size, True)
+            if window is not None:
+                window.cast("B")[offset : offset + size] = data
+                return
+        elif self._check(pas, pa, size, True):
             self._interconnect.memory.write(pa, data)
-            self._interconnect.written(pa, size)
-        else:
-            found = self._device(pas, pa, size, True)
-            found.device.write(pa - found.base, size, int.from_bytes(data, "little"))
+            return
+        found = self._device(pas, pa, size, True)
+        found.device.write(pa - found.base, size, int.from_bytes(data, "little"))
 
     def zero(self, pas: Pas, pa: int, size: int) -> None:
         """Fill with zeros."""
-        if size == GRANULE_SIZE and not pa & 0xFFF:
+        if size == 4096 and not pa & 0xFFF:
             window = self._writes[pas].get(pa >> 12)
+            if window is None:
+                window = self._window(pas, pa, size, True)
             if window is not None:
                 window[:] = _ZERO_GRANULE
                 return
-        if self._check(pas, pa, size, True):
+        elif self._check(pas, pa, size, True):
             self._interconnect.memory.zero(pa, size)
-            self._interconnect.written(pa, size)
-        else:
-            found = self._device(pas, pa, size, True)
-            found.device.write(pa - found.base, size, 0)
+            return
+        found = self._device(pas, pa, size, True)
+        found.device.write(pa - found.base, size, 0)
 
-    def _reachable(self, pas: Pas) -> None:
-        if pas not in REACHABLE[self.state]:
-            raise RealmkitError(
-                f"software in the {self.state.name} state cannot name the {Pas(pas).name} physical address space"
-            )
+    def _window(self, pas: Pas, pa: int, size: int, write: bool) -> "memoryview[int] | None":
+        """Check an access inside one granule: its memory, or None where a device may answer."""
+        self._admit(pas, pa, size, write)
+        return self._interconnect.remember(pas, pa, write)
 
     def _check(self, pas: Pas, pa: int, size: int, write: bool) -> bool:
         """Check all granules of an access before any of it happens: whether RAM answers all of it."""
-        self._reachable(pas)
-        if pa < 0 or size < 0 or pa + size > _PA_LIMIT:
-            raise ExternalAbort(pas, pa, size, write)
+        self._admit(pas, pa, size, write)
         interconnect = self._interconnect
         for granule in range(pa & ~GRANULE_MASK, pa + max(size, 1), GRANULE_SIZE):
             interconnect.remember(pas, granule, write)
         region = interconnect.memory.region_at(pa)
         return region is not None and pa + size <= region.end
+
+    def _admit(self, pas: Pas, pa: int, size: int, write: bool) -> None:
+        """Refuse what hardware cannot express, and addresses outside every physical address space."""
+        if pas not in REACHABLE[self.state]:
+            raise RealmkitError(
+                f"software in the {self.state.name} state cannot name the {Pas(pas).name} physical address space"
+            )
+        if pa < 0 or size < 0 or pa + size > _PA_LIMIT:
+            raise ExternalAbort(pas, pa, size, write)
 
     def _device(self, pas: Pas, pa: int, size: int, write: bool) -> MappedDevice:
         found = self._interconnect.devices.find(pa, size)

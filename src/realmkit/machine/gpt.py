@@ -46,7 +46,8 @@ TYPE_BLOCK: Final = 1
 TYPE_TABLE: Final = 3
 TYPE_CONTIGUOUS: Final = 1
 _ADDRESS: Final = 0x000F_FFFF_FFFF_F000
-_VALID_GPI: Final = frozenset({Gpi.NO_ACCESS, Gpi.SECURE, Gpi.NS, Gpi.ROOT, Gpi.REALM, Gpi.ANY})
+_ANY: Final = int(Gpi.ANY)
+_BASE_GPIS: Final = (Gpi.NO_ACCESS, Gpi.SECURE, Gpi.NS, Gpi.ROOT, Gpi.REALM, Gpi.ANY)
 _PAD_BIT: Final = {Pas.SECURE: "SPAD", Pas.NS: "NSPAD", Pas.REALM: "RLPAD"}
 
 
@@ -90,8 +91,12 @@ class GptConfig:
     s: int
     p: int
     base: int
-    secure_only_ns: bool
-    """GPCCR_EL3.NSO: the GPI NS_ONLY is valid."""
+    level1_size: int
+    """Bytes of a level 1 table."""
+    gpis: tuple[Gpi | None, ...]
+    """By encoding: the GPI, None for a reserved one. NS_ONLY is valid with GPCCR_EL3.NSO."""
+    gpi_digits: str
+    """Encodings of the valid GPIs as hexadecimal digits."""
     above_pps_all_access: bool
     disabled_pas: frozenset[Pas]
 
@@ -116,12 +121,19 @@ class GptConfig:
         alignment = max(t - s + 3, 12)
         base = GPTBR_EL3.get(gptbr, "BADDR") << 12 >> alignment << alignment
         disabled = frozenset(pas for pas, bit in _PAD_BIT.items() if get(gpccr, bit))
-        return cls(enabled, t, s, p, base, bool(get(gpccr, "NSO")), bool(get(gpccr, "APPSAA")), disabled)
-
-    @property
-    def level1_size(self) -> int:
-        """Bytes of a level 1 table."""
-        return 8 << (self.s - self.p - 4)
+        known = {int(gpi): gpi for gpi in (*_BASE_GPIS, *([Gpi.NS_ONLY] if get(gpccr, "NSO") else []))}
+        return cls(
+            enabled=enabled,
+            t=t,
+            s=s,
+            p=p,
+            base=base,
+            level1_size=8 << (s - p - 4) if valid else 0,
+            gpis=tuple(known.get(code) for code in range(16)),
+            gpi_digits="".join(f"{code:x}" for code in known),
+            above_pps_all_access=bool(get(gpccr, "APPSAA")),
+            disabled_pas=disabled,
+        )
 
     @property
     def level0_size(self) -> int:
@@ -157,9 +169,9 @@ def allows(gpi: Gpi, pas: Pas, state: SecurityState | None = None) -> bool:
 
     Only NS_ONLY looks at the ``state`` of the requester (None: it is Non-secure).
     """
-    if gpi is Gpi.NS_ONLY:
-        return pas is Pas.NS and state in (None, SecurityState.NS, SecurityState.ROOT)
-    return gpi is Gpi.ANY or gpi == 8 | pas
+    if gpi == 8 | pas or gpi == _ANY:
+        return True
+    return gpi == Gpi.NS_ONLY and pas == Pas.NS and state in (None, SecurityState.NS, SecurityState.ROOT)
 
 
 def walk(config: GptConfig, read64: Callable[[int], int], pa: int) -> GpiResult | GpcFault:
@@ -176,10 +188,10 @@ def walk(config: GptConfig, read64: Callable[[int], int], pa: int) -> GpiResult 
         return GpcFault(GpcFaultKind.EXTERNAL_ABORT, 0)
     kind = entry & 0xF
     if kind == TYPE_BLOCK:
-        gpi = entry >> 4
-        if gpi > 0xF or not _valid(gpi, config):
+        gpi = config.gpis[entry >> 4] if entry >> 8 == 0 else None
+        if gpi is None:
             return GpcFault(GpcFaultKind.WALK, 0)
-        return GpiResult(Gpi(gpi), 0, 1 << config.s)
+        return GpiResult(gpi, 0, 1 << config.s)
     table = entry & _ADDRESS
     if kind != TYPE_TABLE or entry != table | TYPE_TABLE or table & (config.level1_size - 1):
         return GpcFault(GpcFaultKind.WALK, 0)
@@ -196,18 +208,15 @@ def walk(config: GptConfig, read64: Callable[[int], int], pa: int) -> GpiResult 
 def _level1(entry: int, config: GptConfig, pa: int) -> GpiResult | GpcFault:
     if entry & 0xF == TYPE_CONTIGUOUS:
         size = CONTIGUOUS_SIZE.get(entry >> 8)
-        gpi = entry >> 4 & 0xF
-        if size is None or not _valid(gpi, config):
+        gpi = config.gpis[entry >> 4 & 0xF]
+        if size is None or gpi is None:
             return GpcFault(GpcFaultKind.WALK, 1)
-        return GpiResult(Gpi(gpi), 1, size)
+        return GpiResult(gpi, 1, size)
+    gpi = config.gpis[entry >> (pa >> config.p & 0xF) * 4 & 0xF]
     # Every one of the sixteen GPIs must be valid: strip() leaves a rest when one is not.
-    if f"{entry:016x}".strip("089abdf" if config.secure_only_ns else "089abf"):
+    if gpi is None or f"{entry:016x}".strip(config.gpi_digits):
         return GpcFault(GpcFaultKind.WALK, 1)
-    return GpiResult(Gpi(entry >> (pa >> config.p & 0xF) * 4 & 0xF), 1, 1 << config.p)
-
-
-def _valid(gpi: int, config: GptConfig) -> bool:
-    return gpi in _VALID_GPI or (gpi == Gpi.NS_ONLY and config.secure_only_ns)
+    return GpiResult(gpi, 1, 1 << config.p)
 
 
 def check(

@@ -63,6 +63,7 @@ class PhysicalMemory:
         for lower, upper in pairwise(ordered):
             if lower.end > upper.base:
                 raise RealmkitError(f"memory ranges overlap at {upper.base:#x}")
+        self._words = tuple((region.base, region.end, region.words) for region in self.regions)
 
     def region_at(self, pa: int) -> MemoryRegion | None:
         """The range that holds ``pa``, or None."""
@@ -73,21 +74,26 @@ class PhysicalMemory:
 
     def granule_words(self, pa: int) -> "memoryview[int] | None":
         """The granule that holds ``pa`` as 512 words of host memory, or None where there is no RAM."""
-        region = self.region_at(pa)
-        if region is None:
-            return None
-        first = (pa - region.base) >> GRANULE_SHIFT << _WORDS_SHIFT
-        return region.words[first : first + _WORDS_PER_GRANULE]
+        for base, end, words in self._words:
+            if base <= pa < end:
+                first = (pa - base) >> GRANULE_SHIFT << _WORDS_SHIFT
+                return words[first : first + _WORDS_PER_GRANULE]
+        return None
 
     def read64(self, pa: int) -> int:
         """The aligned 64-bit word at ``pa``."""
-        region = self._holding(pa, 8)
-        return region.words[(pa - region.base) >> 3]
+        for base, end, words in self._words:
+            if base <= pa < end:
+                return words[(pa - base) >> 3]
+        raise UnbackedError(pa)
 
     def write64(self, pa: int, value: int) -> None:
         """Write the aligned 64-bit word at ``pa``."""
-        region = self._holding(pa, 8)
-        region.words[(pa - region.base) >> 3] = value
+        for base, end, words in self._words:
+            if base <= pa < end:
+                words[(pa - base) >> 3] = value
+                return
+        raise UnbackedError(pa)
 
     def read(self, pa: int, size: int) -> bytes:
         """``size`` bytes from ``pa``."""

@@ -12,6 +12,8 @@ MPIDR_MT: Final = 1 << 24
 MPIDR_RES1: Final = 1 << 31
 MPIDR_AFFINITY: Final = 0xFF_00FF_FFFF
 """Aff3 and Aff2..Aff0 of MPIDR_EL1: what PSCI and the GIC name a PE by."""
+PHYSICAL_ADDRESS_BITS: Final = (32, 36, 40, 42, 44, 48)
+"""Sizes of a physical address space without LPA2."""
 L0_REGION_SHIFT: Final = 30
 """log2 of the bytes that one level 0 entry of the GPT describes (GPCCR_EL3.L0GPTSZ = 1 GB)."""
 L1_TABLE_SIZE: Final = 1 << 17
@@ -91,6 +93,10 @@ class Platform:
     pa_bits: int = 48
 
     def __post_init__(self) -> None:
+        if self.pa_bits not in PHYSICAL_ADDRESS_BITS:
+            raise RealmkitError(
+                f"platform {self.name}: {self.pa_bits} physical address bits are not one of the sizes of PPS"
+            )
         everything = sorted((*self.ram(), *(d.range for d in self.devices)))
         for lower, upper in pairwise(everything):
             if lower.overlaps(upper):
