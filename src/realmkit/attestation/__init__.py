@@ -9,8 +9,8 @@ Predict the RIM from the launch plan, then judge the token that the Realm hands 
 from realmkit.attestation.describe import describe
 from realmkit.attestation.keys import TrustAnchor
 from realmkit.attestation.reference import (
-    ExpectedComponent,
     Expectations,
+    ExpectedComponent,
     load_expectations,
     save_expectations,
 )
@@ -37,8 +37,8 @@ from realmkit.attestation.verify import Check, Verdict, verify
 __all__ = [
     "CcaToken",
     "Check",
-    "ExpectedComponent",
     "Expectations",
+    "ExpectedComponent",
     "Lifecycle",
     "PlatformToken",
     "RealmToken",

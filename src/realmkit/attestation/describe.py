@@ -27,12 +27,8 @@ def _platform(platform: PlatformToken) -> Iterator[tuple[str, str]]:
     if platform.verification_service is not None:
         yield "verification service", shown(platform.verification_service)
     for component in platform.components:
-        yield (
-            "component",
-            f"{shown(component.name)} version {shown(component.version)} "
-            f"{shown(component.hash_algo or platform.hash_algo)} {component.measurement.hex()} "
-            f"signer {component.signer_id.hex()}",
-        )
+        labels = [shown(text) for text in (component.name, component.version, component.hash_algo) if text is not None]
+        yield "component", " ".join([*labels, component.measurement.hex(), "signed by", component.signer_id.hex()])
 
 
 def _realm(realm: RealmToken) -> Iterator[tuple[str, str]]:

@@ -1,12 +1,11 @@
 """CCA attestation tokens as data: decoding and rules of form (RMM 1.0-rel0 A7.2; spec: attestation sections 1 to 5).
 
 Decoding proves nothing: signatures, key binding and freshness are judged by :mod:`realmkit.attestation.verify`.
-Texts of a token are untrusted: show them with ``repr``.
+Texts of a token are untrusted: print them with :func:`shown`.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
-from reprlib import repr as shown
 from typing import Final
 
 from realmkit.arch import claims, cose
@@ -25,6 +24,7 @@ P384_FIELD_SIZE: Final = 48
 NUM_REMS: Final = 4
 
 _HEADER_CRIT: Final = 2
+_SHOWN_LENGTH: Final = 100
 
 
 class TokenError(RealmkitError):
@@ -49,7 +49,7 @@ class Lifecycle(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sign1:
-    """A COSE_Sign1 as received: ``protected`` are the header bytes that the signature covers, ``algorithm`` is in them."""
+    """A COSE_Sign1 as received: ``protected`` are header bytes that the signature covers, ``algorithm`` is in them."""
 
     protected: bytes
     payload: bytes
@@ -128,6 +128,12 @@ class CcaToken:
     cmw: bool
 
 
+def shown(value: object) -> str:
+    """Something that a forger may have chosen, safe to print: quoted, escaped and cut to a readable length."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}..."
+
+
 def decode(token: bytes) -> CcaToken:
     """Decode a token of either outer form; raises TokenError that names the first broken rule."""
     collection = decode_collection(token)
@@ -183,7 +189,7 @@ def decode_sign1(encoded: bytes, name: str) -> Sign1:
     if header.keys() & unprotected.keys():
         raise TokenError(OUTER_FORM, f"{name} token repeats a protected header parameter in the unprotected header")
     algorithm = header.get(cose.HEADER_ALG)
-    if not isinstance(algorithm, int) or isinstance(algorithm, bool):
+    if type(algorithm) is not int:
         raise TokenError(
             OUTER_FORM, f"{name} token's protected header has no integer algorithm (label {cose.HEADER_ALG})"
         )
@@ -282,9 +288,9 @@ def _half(value: cbor.Value, name: str, cmw: bool) -> bytes:
 
 
 def _lifecycle(value: cbor.Value) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0 and value >> 8 in set(Lifecycle):
+    if type(value) is int and value >= 0 and value >> 8 in set(Lifecycle):
         return value
-    found = f"{value:#x}" if isinstance(value, int) else _kind(value)
+    found = f"{value:#x}" if type(value) is int else _kind(value)
     raise TokenError(
         PLATFORM_CLAIMS, f"lifecycle is {found}; expected 0xSSnn with a defined state SS of 00, 10, 20, ... 60"
     )

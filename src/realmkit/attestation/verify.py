@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from realmkit.arch.errors import RealmkitError
 from realmkit.attestation import token as form
 from realmkit.attestation.keys import SignatureError, TrustAnchor, p384_public_key, verify_sign1
-from realmkit.attestation.reference import ExpectedComponent, Expectations
+from realmkit.attestation.reference import Expectations, ExpectedComponent
 from realmkit.attestation.token import CcaToken, PlatformToken, RealmToken, Sign1, SwComponent, TokenError, shown
 
 MIN_CHALLENGE: Final = 32
