@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from realmkit.arch.rmi import HashAlgorithm, Ripas, Status
 from realmkit.machine.port import CpuContext
 
@@ -37,6 +39,18 @@ class RealmState(Enum):
     NEW = "NEW"
     ACTIVE = "ACTIVE"
     SYSTEM_OFF = "SYSTEM_OFF"
+
+
+@dataclass(frozen=True, slots=True)
+class RealmAttestation:
+    """What the RMM got from the Monitor at boot to make tokens with (spec: monitor-rme section 7)."""
+
+    key: ec.EllipticCurvePrivateKey
+    """The Realm attestation key (RAK), P-384."""
+    cose_key: bytes
+    """Its public half as COSE_Key."""
+    platform_token: bytes
+    """Signed over the hash of ``cose_key``; the same for all Realms."""
 
 
 class AttestState(Enum):

@@ -1,0 +1,24 @@
+"""The command table of RMI 1.0: every module's rows, by function identifier."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from realmkit.rmm import commands_data, commands_granule, commands_query, commands_realm, commands_ripas, commands_rtt
+from realmkit.rmm import commands_unprotected as unprotected
+from realmkit.rmm.dispatch import Command
+
+RMI_1_0: Final[Mapping[int, Command]] = MappingProxyType(
+    {
+        command.fid: command
+        for command in (
+            *commands_query.COMMANDS,
+            *commands_granule.COMMANDS,
+            *commands_realm.COMMANDS,
+            *commands_rtt.COMMANDS,
+            *commands_data.COMMANDS,
+            *commands_ripas.COMMANDS,
+            *unprotected.COMMANDS,
+        )
+    }
+)
