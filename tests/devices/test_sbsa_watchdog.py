@@ -93,6 +93,23 @@ def test_compare_value_can_be_written() -> None:
     assert bench.dog.next_event() == 8
 
 
+def test_compare_value_is_written_at_once() -> None:
+    """With only its low word written, this value would have expired."""
+    bench = Bench()
+    bench.start(0x1_0000_0005)
+    bench.clock.tick = 0x1_0000_0003
+    bench.dog.control.write(WCV, 8, 0x2_0000_0000)
+    assert bench.dog.next_event() == 0x2_0000_0001
+    assert bench.levels == []
+
+
+def test_64_bit_access_to_a_32_bit_register_does_nothing() -> None:
+    bench = Bench()
+    bench.dog.control.write(WCS, 8, EN)
+    assert bench.dog.control.read(WCS, 8) == 0
+    assert bench.status() == 0
+
+
 def test_disabled_watchdog_never_expires() -> None:
     bench = Bench()
     bench.start(10)

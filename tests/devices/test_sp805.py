@@ -129,6 +129,14 @@ def test_zero_load_interrupts_at_once() -> None:
     assert bench.levels == [True]
 
 
+def test_clock_of_a_pe_that_lags_behind() -> None:
+    bench = Bench()
+    bench.clock.tick = 1000
+    bench.start(10)
+    bench.clock.tick = 500
+    assert bench.dog.read(VALUE, 4) == 10
+
+
 def test_lock() -> None:
     bench = Bench()
     assert bench.dog.read(LOCK, 4) == 0

@@ -105,19 +105,28 @@ class SbsaWatchdog:
             self._enabled = bool(WCS.get(value, "EN"))
             self.explicit_refresh()
         elif offset == _WOR_LOW:
-            self._offset = self._offset & ~_WORD | value
-            self.explicit_refresh()
+            self.write_offset(self._offset & ~_WORD | value)
         elif offset == _WOR_HIGH:
-            self._offset = (value << 32 | self._offset & _WORD) & _WOR_MASK
-            self.explicit_refresh()
+            self.write_offset(value << 32 | self._offset & _WORD)
         elif offset == _WCV_LOW:
-            self._compare = self._compare & ~_WORD | value
+            self.write_compare(self._compare & ~_WORD | value)
         elif offset == _WCV_HIGH:
-            self._compare = value << 32 | self._compare & _WORD
+            self.write_compare(value << 32 | self._compare & _WORD)
+
+    def write_offset(self, value: int) -> None:
+        """Write WOR, the length of a period in ticks."""
+        self.update(self._clock.now())
+        self._offset = value & _WOR_MASK
+        self.explicit_refresh()
+
+    def write_compare(self, value: int) -> None:
+        """Write WCV, the last tick of the current period."""
+        self.update(self._clock.now())
+        self._compare = value & _WCV_MASK
 
 
 class _ControlFrame:
-    """WCS, WOR, WCV, W_IIDR. 64-bit accesses to WOR and WCV are two words, the low one first."""
+    """WCS, WOR, WCV, W_IIDR. WOR and WCV also answer 64-bit accesses."""
 
     __slots__ = ("_watchdog",)
 
@@ -126,15 +135,16 @@ class _ControlFrame:
 
     def read(self, offset: int, size: int) -> int:
         """Value of a register."""
-        if size == 8 and not offset & 7:
+        if size == 8 and offset in (_WOR_LOW, _WCV_LOW):
             return self._watchdog.read_control(offset) | self._watchdog.read_control(offset + 4) << 32
         return self._watchdog.read_control(offset) if size == 4 else 0
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register."""
-        if size == 8 and not offset & 7:
-            self._watchdog.write_control(offset, value)
-            self._watchdog.write_control(offset + 4, value >> 32)
+        if size == 8 and offset == _WOR_LOW:
+            self._watchdog.write_offset(value)
+        elif size == 8 and offset == _WCV_LOW:
+            self._watchdog.write_compare(value)
         elif size == 4:
             self._watchdog.write_control(offset, value)
 

@@ -91,7 +91,8 @@ class Sp805:
     def _value(self, now: int) -> int:
         if not self._control & _INTEN:
             return self._count
-        passed = (now - self._since) * self._hz // TICKS_PER_SECOND
+        # PEs that run in turns read the clock at times that are not in order.
+        passed = max(now - self._since, 0) * self._hz // TICKS_PER_SECOND
         if passed < self._count:
             return self._count - passed
         # Zeros that have no effect have passed (see next_event): the counter has gone round.

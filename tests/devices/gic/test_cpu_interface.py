@@ -131,6 +131,22 @@ def test_end_that_does_not_belong_is_ignored(name: str, intid: int) -> None:
     assert interface.read("ICC_RPR_EL1") == 0xA0
 
 
+def test_end_of_the_group_that_is_preempted_is_ignored() -> None:
+    gic, interface = single()
+    interface.write("ICC_IGRPEN0_EL1", 1)
+    raise_spi(gic, 40, 0xA0)
+    assert interface.read("ICC_IAR1_EL1") == 40
+    gic.distributor.write(0x84, 4, ONES & ~(1 << 9))
+    raise_spi(gic, 41, 0x40)
+    assert interface.read("ICC_IAR0_EL1") == 41
+    interface.write("ICC_EOIR1_EL1", 40)
+    assert gic.is_active(0, 40)
+    assert interface.read("ICC_RPR_EL1") == 0x40
+    interface.write("ICC_EOIR0_EL1", 41)
+    interface.write("ICC_EOIR1_EL1", 40)
+    assert not gic.is_active(0, 40)
+
+
 def test_end_without_active_interrupt_deactivates_nothing() -> None:
     gic, interface = single()
     raise_spi(gic, 40, 0xA0)

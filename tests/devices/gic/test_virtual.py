@@ -176,6 +176,14 @@ class TestEnd:
         interface.write("ICC_EOIR1_EL1", 40)
         assert (interface.ich.ap0r[0], interface.ich.ap1r[0]) == (0, 1 << 4)
 
+    @pytest.mark.parametrize(("group0", "group1", "left"), [(0xA0, 0x40, 0xA0), (0x40, 0xA0, 0xA0)])
+    def test_the_higher_priority_is_dropped_whatever_its_group(self, group0: int, group1: int, left: int) -> None:
+        interface = guest()
+        interface.ich.ap0r[0] = 1 << (group0 >> 3)
+        interface.ich.ap1r[0] = 1 << (group1 >> 3)
+        interface.write("ICC_EOIR1_EL1", 40)
+        assert interface.read("ICC_RPR_EL1") == left
+
     @pytest.mark.parametrize("intid", [1020, 1021, 1023])
     def test_special_intids_are_ignored(self, intid: int) -> None:
         interface = guest(lr(27))
