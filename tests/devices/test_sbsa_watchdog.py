@@ -20,7 +20,7 @@ class Bench:
         self.resets += 1
 
     def start(self, offset: int) -> None:
-        self.dog.control.write(WOR, 4, offset)
+        self.dog.control.write(WOR, 8, offset)
         self.dog.control.write(WCS, 4, EN)
 
     def at(self, tick: int) -> None:

@@ -98,9 +98,7 @@ class Gicv3:
         """Drive the signal of a shared interrupt: a level, or an edge where it rises if configured so."""
         index = self._spi(intid)
         if self.shared.set_line(index, level):
-            target = self._targets[index]
-            if target != _NOWHERE:
-                self.changed(target)
+            self._interrupt_changed(self.shared, index, _NOWHERE)
 
     def set_ppi(self, pe: int, intid: int, level: bool) -> None:
         """Drive the signal of a private interrupt of one PE."""
@@ -162,7 +160,7 @@ class Gicv3:
         if place is not None:
             bank, index = place
             bank.acknowledge(index)
-            self._bank_changed(bank, pe)
+            self._interrupt_changed(bank, index, pe)
 
     def deactivate(self, pe: int, intid: int) -> None:
         """An interrupt is no longer active. INTIDs that name no interrupt are ignored."""
@@ -170,7 +168,7 @@ class Gicv3:
         if place is not None:
             bank, index = place
             bank.active &= ~(1 << index)
-            self._bank_changed(bank, pe)
+            self._interrupt_changed(bank, index, pe)
 
     def set_pending(self, pe: int, intid: int) -> None:
         """Latch the pending state (an edge, or a message), whatever the input signal."""
@@ -178,7 +176,7 @@ class Gicv3:
         if place is not None:
             bank, index = place
             bank.latched |= 1 << index
-            self._bank_changed(bank, pe)
+            self._interrupt_changed(bank, index, pe)
 
     def is_active(self, pe: int, intid: int) -> bool:
         """Whether an interrupt is active."""
@@ -270,11 +268,10 @@ class Gicv3:
             raise RealmkitError(f"INTID {intid} is not an SPI of this GIC ({FIRST_SPI} to {FIRST_SPI + self.spis - 1})")
         return index
 
-    def _bank_changed(self, bank: InterruptBank, pe: int) -> None:
-        if bank is self.shared:
-            self.changed_all()
-        else:
-            self.changed(pe)
+    def _interrupt_changed(self, bank: InterruptBank, index: int, pe: int) -> None:
+        target = self._targets[index] if bank is self.shared else pe
+        if target != _NOWHERE:
+            self.changed(target)
 
 
 def _by_priority(interrupt: PendingInterrupt) -> tuple[int, int]:
