@@ -18,7 +18,8 @@ from realmkit.machine.platform import AddressRange
 _MAP_NORESERVE: Final[int] = getattr(mmap, "MAP_NORESERVE", 0x4000)
 _WORDS_SHIFT: Final = GRANULE_SHIFT - 3
 _WORDS_PER_GRANULE: Final = GRANULE_SIZE >> 3
-_ZEROS: Final = bytes(1 << 20)
+_DISCARD_FROM: Final = 1 << 20
+"""Bytes from which zeroing gives host pages back instead of writing them."""
 
 
 class UnbackedError(LookupError):
@@ -41,6 +42,7 @@ class MemoryRegion:
     """The range as 64-bit words in the architecture's byte order (little-endian)."""
     host_address: int
     """Where the range lies in this process, for engines that map it directly."""
+    backing: mmap.mmap = field(repr=False)
 
     @property
     def end(self) -> int:
@@ -108,13 +110,13 @@ class PhysicalMemory:
         region.buffer[offset : offset + len(data)] = data
 
     def zero(self, pa: int, size: int) -> None:
-        """Fill ``size`` bytes from ``pa`` with zeros."""
+        """Fill ``size`` bytes from ``pa`` with zeros; large ranges cost as much as was ever touched in them."""
         region = self._holding(pa, size)
-        offset, end = pa - region.base, pa - region.base + size
-        while offset < end:
-            length = min(end - offset, len(_ZEROS))
-            region.buffer[offset : offset + length] = _ZEROS[:length]
-            offset += length
+        offset = pa - region.base
+        if size >= _DISCARD_FROM and not (offset | size) & (mmap.PAGESIZE - 1):
+            region.backing.madvise(mmap.MADV_DONTNEED, offset, size)
+        else:
+            region.buffer[offset : offset + size] = bytes(size)
 
     def _holding(self, pa: int, size: int) -> MemoryRegion:
         region = self.region_at(pa)
@@ -135,4 +137,4 @@ def _map(span: AddressRange) -> MemoryRegion:
         ) from error
     buffer = memoryview(backing)
     address = ctypes.addressof(ctypes.c_char.from_buffer(backing))
-    return MemoryRegion(span.base, span.size, buffer, buffer.cast("Q"), address)
+    return MemoryRegion(span.base, span.size, buffer, buffer.cast("Q"), address, backing)
