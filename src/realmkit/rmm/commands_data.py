@@ -10,7 +10,7 @@ from realmkit.rmm import rtt_entry
 from realmkit.rmm.dispatch import Command, rmi_command
 from realmkit.rmm.features import PA_LIMIT
 from realmkit.rmm.measurement import content_digest, extend_rim_data
-from realmkit.rmm.rtt import PAGE_LEVEL, Walk, non_live_top, set_entry, walk
+from realmkit.rmm.rtt import PAGE_LEVEL, Walk, next_live, non_live_top, set_entry, walk
 from realmkit.rmm.rtt_entry import ASSIGNED_RAM_PAGE, Hipas
 from realmkit.rmm.state import GranuleState, Realm, RealmState, Refusal
 
@@ -84,7 +84,7 @@ def data_destroy(rmm: "Rmm", port: El2Port, rd: int, ipa: int) -> tuple[int, ...
         port.tlbi_ipa(realm.vmid, ipa, GRANULE_SIZE)
     rmm.live_entries[found.table_pa] -= 1
     rmm.granules.release(port, data)
-    return data, non_live_top(rmm, port, realm, found._replace(raw=after), ipa)
+    return data, next_live(rmm, port, realm, found, ipa)
 
 
 def _require_unassigned(port: El2Port, realm: Realm, data: int, ipa: int) -> Walk:

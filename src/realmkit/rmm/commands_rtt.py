@@ -12,6 +12,7 @@ from realmkit.rmm.features import PA_LIMIT
 from realmkit.rmm.rtt import (
     PAGE_LEVEL,
     Walk,
+    next_live,
     non_live_top,
     read_table,
     require_walk,
@@ -82,9 +83,9 @@ def rtt_destroy(rmm: "Rmm", port: El2Port, rd: int, ipa: int, level: int) -> tup
 
     after = UNASSIGNED_DESTROYED if realm.is_protected(ipa) else UNASSIGNED_NS
     _replace(port, realm, found, ipa, after)
-    _remove_table(rmm, port, rtt)
+    _remove_table(rmm, port, realm, rtt)
     rmm.live_entries[found.table_pa] -= 1
-    return rtt, non_live_top(rmm, port, realm, found._replace(raw=after), ipa)
+    return rtt, next_live(rmm, port, realm, found, ipa)
 
 
 def rtt_fold(rmm: "Rmm", port: El2Port, rd: int, ipa: int, level: int) -> tuple[int, ...]:
@@ -102,7 +103,7 @@ def rtt_fold(rmm: "Rmm", port: El2Port, rd: int, ipa: int, level: int) -> tuple[
         raise Refusal("rtt_homo", Status.ERROR_RTT, level)
 
     _replace(port, realm, found, ipa, folded)
-    _remove_table(rmm, port, rtt)
+    _remove_table(rmm, port, realm, rtt)
     if rtt_entry.hipas(folded, level - 1) is not Hipas.ASSIGNED:
         rmm.live_entries[found.table_pa] -= 1
     return (rtt,)
@@ -147,7 +148,9 @@ def _replace(port: El2Port, realm: Realm, found: Walk, ipa: int, raw: int) -> No
         port.tlbi_ipa(realm.vmid, ipa, entry_size(found.level))
 
 
-def _remove_table(rmm: "Rmm", port: El2Port, rtt: int) -> None:
+def _remove_table(rmm: "Rmm", port: El2Port, realm: Realm, rtt: int) -> None:
+    """Give a table back that no entry points to any more."""
+    realm.page_table_block = -1
     del rmm.live_entries[rtt]
     rmm.granules.release(port, rtt)
 

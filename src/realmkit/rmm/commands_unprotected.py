@@ -9,7 +9,7 @@ from realmkit.machine.port import El2Port
 from realmkit.rmm import rtt_entry
 from realmkit.rmm.dispatch import Command, rmi_command
 from realmkit.rmm.features import PA_LIMIT
-from realmkit.rmm.rtt import PAGE_LEVEL, non_live_top, require_walk, set_entry, walk
+from realmkit.rmm.rtt import PAGE_LEVEL, next_live, non_live_top, require_walk, set_entry, walk
 from realmkit.rmm.rtt_entry import UNASSIGNED_NS, Hipas
 from realmkit.rmm.state import Realm, Refusal
 
@@ -57,7 +57,7 @@ def rtt_unmap_unprotected(rmm: "Rmm", port: El2Port, rd: int, ipa: int, level: i
 
     set_entry(port, realm, found, ipa, UNASSIGNED_NS)
     port.tlbi_ipa(realm.vmid, ipa, entry_size(level))
-    return (non_live_top(rmm, port, realm, found._replace(raw=UNASSIGNED_NS), ipa),)
+    return (next_live(rmm, port, realm, found, ipa),)
 
 
 def _require_leaf_level(realm: Realm, level: int) -> None:

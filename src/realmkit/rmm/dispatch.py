@@ -32,12 +32,15 @@ class Command(NamedTuple):
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     handler: Handler
+    end: int
+    """Index of the register after the last input."""
     abi_version: int
 
 
 def rmi_command(fid: Rmi, handler: Handler, abi_version: int = ABI_VERSION) -> Command:
     """The row of an RMI command, with the names of its inputs and outputs from :mod:`realmkit.arch.rmi`."""
-    return Command(fid, fid.name, INPUTS[fid], OUTPUTS.get(fid, ()), handler, abi_version)
+    inputs = INPUTS[fid]
+    return Command(fid, fid.name, inputs, OUTPUTS.get(fid, ()), handler, 1 + len(inputs), abi_version)
 
 
 def dispatch(rmm: "Rmm", port: El2Port, x: Sequence[int]) -> None:
@@ -47,17 +50,21 @@ def dispatch(rmm: "Rmm", port: El2Port, x: Sequence[int]) -> None:
     if command is None:
         _unknown(port, x[0])
         return
-    arguments = x[1 : 1 + len(command.inputs)]
-    if port.events.active:
-        rmm.detail = {}
+    arguments = x[1 : command.end]
+    rmm.detail = {}
     try:
         outputs = command.handler(rmm, port, *arguments)
     except Refusal as refusal:
         x0 = pack_status(refusal.status, refusal.index)
         complete(rmm, port, command, arguments, x0, refusal.outputs, refusal.label)
         return
-    if outputs is not None:
+    if outputs is None:
+        return
+    if port.events.active:
         complete(rmm, port, command, arguments, 0, outputs)
+    else:
+        port.refusal = None
+        port.smc(RMI_REQ_COMPLETE, 0, *outputs)
 
 
 def complete(

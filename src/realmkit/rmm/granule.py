@@ -36,7 +36,10 @@ class GranuleTracker:
 
     def is_delegable(self, pa: int) -> bool:
         """PaIsDelegable: a property of the address, whatever the state of its granule."""
-        return any(pa in bank for bank in self._delegable)
+        for bank in self._delegable:  # noqa: SIM110 - a generator would cost as much as the rest of DELEGATE's checks
+            if pa in bank:
+                return True
+        return False
 
     def state(self, pa: int) -> GranuleState:
         """State of the granule at ``pa`` (granule-aligned)."""
@@ -51,9 +54,11 @@ class GranuleTracker:
 
         ``state_label`` replaces the last label where the specification calls it differently (``rec_gran_state``).
         """
-        if self._states.get(pa) is not state:  # a listed granule is aligned and delegable
-            self._require_address(pa, name)
-            if state is not _UNDELEGATED or pa in self._states:
+        held = self._states.get(pa)
+        if held is not state:  # a listed granule is aligned and delegable
+            if held is None:
+                self._require_address(pa, name)
+            if held is not None or state is not _UNDELEGATED:
                 raise Refusal(state_label or f"{name}_state", Status.ERROR_INPUT)
 
     def require_ns(self, pa: int, name: str) -> None:
@@ -61,9 +66,9 @@ class GranuleTracker:
 
         This is as much as the RMM knows by itself; the granule protection check has the last word in :meth:`read_ns`.
         """
-        self._require_address(pa, name)
         if pa in self._states:
             raise Refusal(f"{name}_pas", Status.ERROR_INPUT)
+        self._require_address(pa, name)
 
     def read_ns(self, port: El2Port, pa: int, name: str, size: int = GRANULE_SIZE) -> bytes:
         """Copy a Non-secure buffer, once, so that the Host cannot change it between check and use.

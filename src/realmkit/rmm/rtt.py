@@ -24,6 +24,7 @@ _REALM: Final = Pas.REALM
 _TABLE: Final = 0b11
 _SLOT_MASK: Final = ENTRIES - 1
 PAGE_LEVEL: Final = 3
+_PAGE_TABLE_SHIFT: Final = shift(2)  # what one level 3 table covers
 _TABLE_WORDS: Final = struct.Struct(f"<{ENTRIES}Q")
 
 
@@ -34,11 +35,6 @@ class Walk(NamedTuple):
     table_pa: int
     slot: int
     raw: int
-
-    @property
-    def entry_pa(self) -> int:
-        """Physical address of the entry."""
-        return self.table_pa + self.slot * 8
 
 
 class Translation(NamedTuple):
@@ -56,8 +52,11 @@ def walk(port: El2Port, realm: Realm, ipa: int, target: int = PAGE_LEVEL) -> Wal
     A result above ``target`` is a leaf that covers ``ipa``.
     """
     read64 = port.bus.read64
+    if ipa >> _PAGE_TABLE_SHIFT == realm.page_table_block and target == PAGE_LEVEL:
+        slot = ipa >> GRANULE_SHIFT & _SLOT_MASK
+        return Walk(PAGE_LEVEL, realm.page_table, slot, read64(_REALM, realm.page_table + slot * 8))
     level = realm.rtt_level_start
-    bits = 39 - 9 * level
+    bits = shift(level)
     slot = ipa >> bits
     table = realm.rtt_base + (slot >> 9 << GRANULE_SHIFT)  # concatenated starting tables
     slot &= _SLOT_MASK
@@ -68,6 +67,9 @@ def walk(port: El2Port, realm: Realm, ipa: int, target: int = PAGE_LEVEL) -> Wal
         table = raw & ADDR_MASK
         slot = ipa >> bits & _SLOT_MASK
         raw = read64(_REALM, table + slot * 8)
+    if level == PAGE_LEVEL:
+        realm.page_table_block = ipa >> _PAGE_TABLE_SHIFT
+        realm.page_table = table
     return Walk(level, table, slot, raw)
 
 
@@ -85,20 +87,21 @@ def require_walk(found: Walk, target: int) -> None:
 
 
 def non_live_top(rmm: "Rmm", port: El2Port, realm: Realm, found: Walk, ipa: int) -> int:
-    """End of the run of non-live entries from ``ipa`` on, in the table reached; ``ipa`` itself if its entry is live.
+    """The "top" of a refused call (spec: rtt section 5.1): ``ipa`` if its entry is live, else :func:`next_live`."""
+    return ipa if rtt_entry.is_live(found.raw) else next_live(rmm, port, realm, found, ipa)
 
-    ``found`` is the state *after* the command's own change (spec: rtt section 5.1).
-    """
-    level, table, slot, raw = found
-    if rtt_entry.is_live(raw):
-        return ipa
+
+def next_live(rmm: "Rmm", port: El2Port, realm: Realm, found: Walk, ipa: int) -> int:
+    """Address of the first live entry after the one found for ``ipa``, or the end of the table reached."""
+    level, table, slot, _ = found
     bits = shift(level)
     start = (ipa >> bits) - slot
-    if raw != UNASSIGNED_NS and level > realm.rtt_level_start and not rmm.live_entries[table]:
+    if ipa < realm.unprotected_base and level > realm.rtt_level_start and not rmm.live_entries[table]:
         return start + ENTRIES << bits  # below the starting level a table is Protected as a whole
-    for following, entry in enumerate(read_entries(port, table, slot + 1, ENTRIES), slot + 1):
-        if rtt_entry.is_live(entry):
-            return start + following << bits
+    rest = port.bus.read(_REALM, table + slot * 8, (ENTRIES - slot) * 8)
+    for following, (entry,) in enumerate(struct.iter_unpack("<Q", rest)):
+        if following and rtt_entry.is_live(entry):
+            return start + slot + following << bits
     return start + ENTRIES << bits
 
 

@@ -83,6 +83,13 @@ class Realm:
     """RIM, REM0..REM3, 64 bytes each, zero-extended."""
     rec_index: int = 0
     num_recs: int = 0
+    page_table_block: int = -1
+    """IPA >> 21 of the last walk that reached a level 3 table, which is ``page_table``; -1 if there is none.
+
+    Coherent because whoever removes a table resets it (RTT_DESTROY, RTT_FOLD), and nothing else moves
+    a level 3 table.
+    """
+    page_table: int = 0
 
     @property
     def unprotected_base(self) -> int:
