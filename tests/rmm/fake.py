@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from realmkit.arch.events import EventHub
 from realmkit.arch.pas import GPI_OF_PAS, GRANULE_SIZE, Gpi, Pas, SecurityState
@@ -19,6 +19,7 @@ from realmkit.arch.smccc import (
 )
 from realmkit.machine.port import CpuContext, ExternalAbort, GranuleProtectionFault
 from realmkit.rmm.rmm import Rmm
+from realmkit.rmm.state import GranuleState, Rec
 
 RAM_BASE = 0x8000_0000
 RAM_SIZE = 0x4000_0000
@@ -263,6 +264,37 @@ class Bench:
             reached = self.ok(Rmi.RTT_READ_ENTRY, rd, ipa & -size, below - 1)
             if reached[1] != 2:
                 self.table(rd, ipa & -size, below)
+
+    def rec(self, rd: int, mpidr: int = 0) -> int:
+        """A REC granule as REC_CREATE leaves it, without the command: for tests of what others do with a REC."""
+        pa = self.delegated()
+        realm = self.rmm.realms[rd]
+        self.rmm.granules.take(self.port, pa, GranuleState.REC)
+        self.rmm.recs[pa] = Rec(pa, realm, mpidr, CpuContext())
+        realm.rec_index += 1
+        realm.num_recs += 1
+        return pa
+
+    def snapshot(self) -> dict[str, object]:
+        """All that a command can change: equal snapshots mean that nothing observable happened."""
+        rmm = self.rmm
+        states = (state for state in GranuleState if state is not GranuleState.UNDELEGATED)
+        return {
+            "granules": {state: tuple(rmm.granules.in_state(state)) for state in states},
+            "gpt": {pa: gpi for pa, gpi in self.bus.gpt.items() if gpi is not Gpi.NS},
+            "memory": {pa: bytes(page) for pa, page in self.bus.pages.items() if any(page)},
+            "realms": {
+                rd: (realm.state, tuple(realm.measurements), realm.rec_index, realm.num_recs)
+                for rd, realm in rmm.realms.items()
+            },
+            "recs": {
+                pa: (rec.runnable, rec.running, replace(rec.ripas) if rec.ripas else None)
+                for pa, rec in rmm.recs.items()
+            },
+            "vmids": frozenset(rmm.vmids),
+            "live": dict(rmm.live_entries),
+            "tlbi": tuple(self.port.tlbi),
+        }
 
     def page(self, rd: int, ipa: int) -> int:
         """DATA_CREATE_UNKNOWN with a fresh granule; the granule."""

@@ -17,7 +17,7 @@ from realmkit.arch.time import CHARGE_PAGE
 from realmkit.arch.vmsa import starting_tables
 from realmkit.machine.port import El2Port
 from realmkit.rmm.dispatch import Command, rmi_command
-from realmkit.rmm.features import IPA_WIDTH_MIN, REC_AUX_COUNT, feature_register_0, vmid_limit
+from realmkit.rmm.features import IPA_WIDTH_MIN, PA_LIMIT, REC_AUX_COUNT, feature_register_0, vmid_limit
 from realmkit.rmm.measurement import initial_rim
 from realmkit.rmm.rtt import fill_starting_tables
 from realmkit.rmm.state import GranuleState, Realm, RealmState, Refusal
@@ -48,6 +48,8 @@ def realm_create(rmm: "Rmm", port: El2Port, rd: int, params_ptr: int) -> tuple[i
     granules.require(rd, GranuleState.DELEGATED, "rd")
     if params.rtt_base % starting_size:
         raise Refusal("rtt_align", Status.ERROR_INPUT)
+    if params.rtt_base >= PA_LIMIT and granules.is_delegable(params.rtt_base):
+        raise Refusal("rtt_bound2", Status.ERROR_INPUT)  # VTTBR_EL2 cannot hold it, as in RTT_CREATE
     for table in tables:
         granules.require(table, GranuleState.DELEGATED, "rtt")
 
