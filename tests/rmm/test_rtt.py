@@ -161,6 +161,13 @@ def test_top_after_an_unmap_finds_the_next_mapping_not_counted_as_live_table_con
     assert bench.ok(Rmi.RTT_UNMAP_UNPROTECTED, rd, UNPROTECTED + 0x9000, 3)[0] == UNPROTECTED + MIB2
 
 
+def test_top_in_a_starting_table_stops_at_an_unprotected_mapping() -> None:
+    bench = Bench()
+    rd = bench.realm()
+    bench.ok(Rmi.RTT_MAP_UNPROTECTED, rd, UNPROTECTED + 3 * GIB, 1, DESC)
+    assert bench.call(Rmi.DATA_DESTROY, rd, 0x1000).outputs[:2] == (0, UNPROTECTED + 3 * GIB)
+
+
 def test_top_of_a_concatenated_start_ends_with_the_table_reached() -> None:
     bench = Bench()
     rd = bench.realm(40, 1, 2)

@@ -92,16 +92,16 @@ def non_live_top(rmm: "Rmm", port: El2Port, realm: Realm, found: Walk, ipa: int)
 
 
 def next_live(rmm: "Rmm", port: El2Port, realm: Realm, found: Walk, ipa: int) -> int:
-    """Address of the first live entry after the one found for ``ipa``, or the end of the table reached."""
+    """Address of the first live entry after the one found for ``ipa``, which is not live, or the end of the table."""
     level, table, slot, _ = found
     bits = shift(level)
     start = (ipa >> bits) - slot
     if ipa < realm.unprotected_base and level > realm.rtt_level_start and not rmm.live_entries[table]:
         return start + ENTRIES << bits  # below the starting level a table is Protected as a whole
     rest = port.bus.read(_REALM, table + slot * 8, (ENTRIES - slot) * 8)
-    for following, (entry,) in enumerate(struct.iter_unpack("<Q", rest)):
-        if following and rtt_entry.is_live(entry):
-            return start + slot + following << bits
+    for following, (entry,) in enumerate(struct.iter_unpack("<Q", rest), slot):
+        if rtt_entry.is_live(entry):
+            return start + following << bits
     return start + ENTRIES << bits
 
 
