@@ -4,8 +4,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from realmkit.rmm import commands_data, commands_granule, commands_query, commands_realm, commands_ripas, commands_rtt
-from realmkit.rmm import commands_unprotected as unprotected
+from realmkit.rmm import (
+    commands_data,
+    commands_granule,
+    commands_query,
+    commands_realm,
+    commands_ripas,
+    commands_rtt,
+    commands_unprotected,
+)
 from realmkit.rmm.dispatch import Command
 
 RMI_1_0: Final[Mapping[int, Command]] = MappingProxyType(
@@ -18,7 +25,7 @@ RMI_1_0: Final[Mapping[int, Command]] = MappingProxyType(
             *commands_rtt.COMMANDS,
             *commands_data.COMMANDS,
             *commands_ripas.COMMANDS,
-            *unprotected.COMMANDS,
+            *commands_unprotected.COMMANDS,
         )
     }
 )
