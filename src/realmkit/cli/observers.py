@@ -1,0 +1,75 @@
+"""Observers of the machine's events: the trace file and the counts of the report."""
+
+import json
+from collections import Counter
+from dataclasses import fields
+from enum import Enum
+from typing import Any, TextIO
+
+from realmkit import __version__
+from realmkit.arch.events import Call, Event, RecExited
+
+TRACE_SCHEMA = 1
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value: bytes become hex, enumerations their name; integers stay numbers, whatever their size."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+class Trace:
+    """Writes one JSON object per event; the first line holds the schema version."""
+
+    def __init__(self, out: TextIO, header: dict[str, Any]) -> None:
+        self._out = out
+        self._line({"schema": TRACE_SCHEMA, "realmkit": __version__, **header})
+
+    def _line(self, record: dict[str, Any]) -> None:
+        self._out.write(json.dumps(record, separators=(",", ":")) + "\n")
+
+    def __call__(self, event: Event) -> None:
+        """Observe one event."""
+        record: dict[str, Any] = {"event": type(event).__name__}
+        for field in fields(event):
+            record[field.name] = _plain(getattr(event, field.name))
+        self._line(record)
+
+
+class Counts:
+    """Counts calls by interface and name, and REC exits by reason."""
+
+    def __init__(self) -> None:
+        self.rmi: Counter[str] = Counter()
+        self.rsi: Counter[str] = Counter()
+        self.psci: Counter[str] = Counter()
+        self.rec_exits: Counter[str] = Counter()
+        self._by_interface = {"rmi": self.rmi, "rsi": self.rsi, "psci": self.psci}
+
+    def __call__(self, event: Event) -> None:
+        """Observe one event."""
+        if isinstance(event, Call):
+            counter = self._by_interface.get(event.interface)
+            if counter is not None:
+                counter[event.name] += 1
+        elif isinstance(event, RecExited):
+            self.rec_exits[event.reason] += 1
+
+    def as_dict(self) -> dict[str, dict[str, int]]:
+        """Counts by name, sorted."""
+        return {
+            name: dict(sorted(counter.items()))
+            for name, counter in (
+                ("rmi", self.rmi),
+                ("rsi", self.rsi),
+                ("psci", self.psci),
+                ("rec_exits", self.rec_exits),
+            )
+        }

@@ -1,0 +1,48 @@
+"""What a PE's execution part needs of the machine around it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from realmkit.arch.events import EventHub
+from realmkit.arch.pas import SecurityState
+from realmkit.devices.gic import CpuInterface, VirtualCpuInterface
+from realmkit.machine.context import CpuContext
+from realmkit.machine.memory import PhysicalMemory
+from realmkit.machine.port import Bus, ExceptionInfo
+from realmkit.machine.walk import Mmu
+
+if TYPE_CHECKING:
+    from realmkit.machine.core.cpu import Cpu
+
+
+class CpuServices(Protocol):
+    """The machine as one PE's execution part sees it."""
+
+    memory: PhysicalMemory
+    events: EventHub
+    physical: CpuInterface
+
+    def mmu(self, state: SecurityState) -> Mmu:
+        """Translation for a security state."""
+
+    def bus(self, state: SecurityState) -> Bus:
+        """Device accesses of a security state."""
+
+    def virtual(self, ctx: CpuContext) -> VirtualCpuInterface:
+        """The virtual GIC CPU interface of a context."""
+
+    def identification(self, ctx: CpuContext, name: str) -> int:
+        """An identification register as the context's own EL2 or EL1 reads it; unknown ones are zero."""
+
+    def broadcast_tlbi(self, ctx: CpuContext) -> None:
+        """Forget the translations of a context's virtual machine on all PEs."""
+
+    def sync(self, cpu: Cpu) -> None:
+        """Bring timer signals up to date before the GIC is looked at."""
+
+    def missing_device(self, pa: int, size: int, write: bool, pc: int, register: int) -> None:
+        """Software accessed an address where nothing answers."""
+
+    def trap(self, cpu: Cpu, ctx: CpuContext, exc: ExceptionInfo, target_el: int) -> bool:
+        """An exception for Python software at EL2 or EL3: whether the same context goes on at once."""

@@ -1,0 +1,146 @@
+"""Interleaves the PEs deterministically in one thread.
+
+Each PE has its own virtual time; the one that is furthest behind runs next, for a slice. Python Hosts are coroutines
+(greenlets): one runs until it gives up the PE by entering a REC, waiting for an interrupt or using up its slice. The Host that
+the user's own thread of control is (the one that calls into the machine first) takes part in the same way.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from greenlet import getcurrent, greenlet
+
+from realmkit.arch.errors import RealmkitError
+from realmkit.machine.core import StopKind
+
+if TYPE_CHECKING:
+    from realmkit.machine.machine import Machine
+    from realmkit.machine.pe import Pe
+
+QUANTUM = 20_000
+"""Longest slice, in instructions, while other PEs want to run."""
+LONG_QUANTUM = 2_000_000
+"""Longest slice while this PE is alone."""
+
+
+class IdleForeverError(RealmkitError):
+    """Every PE waits for an interrupt and nothing is programmed that could raise one."""
+
+    def __init__(self) -> None:
+        super().__init__("idle for ever: every PE waits for an interrupt and no timer or device will raise one")
+
+
+class Scheduler:
+    """Chooses what runs next and for how long."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._loop: greenlet | None = None
+        self._horizon = 0
+
+    # ---- called by Python Hosts ----
+
+    def suspend(self, pe: Pe) -> None:
+        """Give up the PE until the scheduler resumes this coroutine."""
+        pe.host_greenlet = getcurrent()
+        if self._loop is None or self._loop.dead:
+            self._loop = greenlet(self._run_for_hosts)
+        self._loop.switch()
+
+    def give_way(self, pe: Pe) -> None:
+        """Let other PEs catch up when this Host has used its slice."""
+        if pe.cpu.now() > self._horizon:
+            self.suspend(pe)
+
+    def _run_for_hosts(self) -> None:
+        while True:
+            try:
+                pe = self._choose()
+            except IdleForeverError as error:
+                host = self._machine.pes[0].host_greenlet
+                if host is None or host.dead:
+                    raise
+                host.throw(error)
+                continue
+            if pe.current is None:
+                self._resume_host(pe)
+            else:
+                self._step(pe)
+
+    def _resume_host(self, pe: Pe) -> None:
+        host = pe.host_greenlet
+        if host is None or host.dead:
+            pe.powered = False
+            return
+        host.switch()
+
+    # ---- called for machines whose Host is an image ----
+
+    def run(self, max_ticks: int | None) -> None:
+        """Run until the machine stops, at most to ``max_ticks`` of virtual time.
+
+        Raises IdleForeverError when nothing can happen any more.
+        """
+        machine = self._machine
+        while not machine.stopping:
+            pe = self._choose()
+            if max_ticks is not None and pe.cpu.now() >= max_ticks:
+                machine.stop("max-ticks")
+                return
+            if pe.current is None:
+                self._resume_host(pe)
+            else:
+                self._step(pe, max_ticks)
+
+    # ---- policy ----
+
+    def _choose(self) -> Pe:
+        """The PE that is furthest behind; time of idle PEs jumps to their next event."""
+        machine = self._machine
+        best: Pe | None = None
+        best_time = 0
+        horizon: int | None = None
+        for pe in machine.pes:
+            if not pe.powered:
+                continue
+            time = pe.cpu.time if not pe.idle or machine.wakes(pe) else machine.next_event(pe)
+            if time is None:
+                continue
+            if best is None or time < best_time:
+                if best is not None and (horizon is None or best_time < horizon):
+                    horizon = best_time
+                best, best_time = pe, time
+            elif horizon is None or time < horizon:
+                horizon = time
+        if best is None:
+            raise IdleForeverError
+        machine.contended = horizon is not None
+        self._horizon = best_time + LONG_QUANTUM if horizon is None else horizon + QUANTUM
+        if best.idle:
+            best.cpu.time = max(best.cpu.time, best_time)
+            machine.advance(best)
+            if machine.wakes(best):
+                best.idle = False
+                return best
+            return self._choose()
+        machine.advance(best)
+        return best
+
+    def _step(self, pe: Pe, limit: int | None = None) -> None:
+        machine = self._machine
+        ctx = pe.current
+        if ctx is None or pe.idle:
+            return
+        now = pe.cpu.time
+        until = self._horizon
+        event = machine.next_event(pe)
+        if event is not None and event < until:
+            until = event
+        if limit is not None and limit < until:
+            until = limit
+        stop = pe.cpu.run(ctx, pe.world, ctx is not pe.image, max(until - now, 1))
+        if stop.kind is StopKind.IDLE:
+            pe.idle = True
+        elif stop.kind is StopKind.DEAD:
+            machine.stop(stop.reason)
