@@ -170,6 +170,9 @@ class El2Port(Protocol):
     def wait_for_interrupt(self) -> None:
         """WFI by a Python Host: suspends it until an interrupt is pending. Not for the RMM."""
 
+    def release(self, ctx: CpuContext) -> None:
+        """The context will not be entered again: the machine may forget it."""
+
     def interrupt_pending(self) -> bool:
         """Whether a physical interrupt that would leave the Realm for the Host is pending on this PE."""
 

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from realmkit.arch.errors import InternalError
-from realmkit.machine.port import El2Port
+from realmkit.machine.port import CpuContext, El2Port, ExceptionInfo
 from realmkit.rmm.dispatch import Command, dispatch
+from realmkit.rmm.execution.boot import boot
+from realmkit.rmm.execution.exceptions import on_exception
 from realmkit.rmm.granule import GranuleTracker
 from realmkit.rmm.state import GranuleState, Realm, RealmAttestation, Rec
 from realmkit.rmm.table import RMI_1_0
@@ -17,10 +19,23 @@ class Rmm:
     Commands and the handlers of a Realm's exceptions are functions over this state.
     """
 
-    __slots__ = ("attestation", "commands", "detail", "granules", "live_entries", "realms", "recs", "running", "vmids")
+    __slots__ = (
+        "attestation",
+        "commands",
+        "detail",
+        "granules",
+        "live_entries",
+        "max_cpus",
+        "realms",
+        "recs",
+        "running",
+        "vmids",
+    )
 
     def __init__(self, commands: Mapping[int, Command] = RMI_1_0) -> None:
         self.commands: dict[int, Command] = dict(commands)
+        self.max_cpus = 0
+        """PEs of the platform; 0 until the cold boot has succeeded."""
         self.granules = GranuleTracker()
         self.realms: dict[int, Realm] = {}
         """By RD; a granule is in state RD exactly when it is listed here."""
@@ -36,6 +51,14 @@ class Rmm:
         """Set at boot; None if the Monitor gave no key or no platform token."""
         self.detail: dict[str, Any] = {}
         """Decoded structures and digests of the call in progress, for its event; filled only if events are active."""
+
+    def boot(self, port: El2Port, x: Sequence[int]) -> None:
+        """A PE leaves reset (:meth:`realmkit.machine.port.El2Software.boot`)."""
+        boot(self, port, x)
+
+    def on_exception(self, port: El2Port, ctx: CpuContext, exc: ExceptionInfo) -> None:
+        """An exception of the REC that runs on this PE (:meth:`realmkit.machine.port.El2Software.on_exception`)."""
+        on_exception(self, port, ctx, exc)
 
     def on_smc(self, port: El2Port, x: Sequence[int]) -> None:
         """An RMI call of the Host, from EL3 (:meth:`realmkit.machine.port.El2Software.on_smc`)."""

@@ -150,8 +150,10 @@ class Rec:
     sysreg_read: int | None = None
     """Rt of a forwarded system register read that waits for its value."""
     psci_pending: PendingPsci | None = None
-    psci_exit: bool = False
-    """The last exit was a PSCI exit."""
+    run_ptr: int = 0
+    """The RecRun page of the present run."""
+    timer_masks: int = 0
+    """CNTHCTL_EL2 mask bits of timers whose last exit reported them asserted."""
     host_call_ipa: int | None = None
     ripas: RipasRequest | None = None
     attest_state: AttestState = AttestState.NONE

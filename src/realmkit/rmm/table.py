@@ -14,6 +14,7 @@ from realmkit.rmm import (
     commands_unprotected,
 )
 from realmkit.rmm.dispatch import Command
+from realmkit.rmm.execution import commands_rec, rec_enter
 
 RMI_1_0: Final[Mapping[int, Command]] = MappingProxyType(
     {
@@ -26,6 +27,8 @@ RMI_1_0: Final[Mapping[int, Command]] = MappingProxyType(
             *commands_data.COMMANDS,
             *commands_ripas.COMMANDS,
             *commands_unprotected.COMMANDS,
+            *commands_rec.COMMANDS,
+            *rec_enter.COMMANDS,
         )
     }
 )

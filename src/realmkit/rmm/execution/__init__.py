@@ -1,0 +1,1 @@
+"""Running RECs: entry and exit, exceptions, RSI, PSCI, tokens, and the RMM's own boot."""

@@ -1,0 +1,139 @@
+"""RMI_REC_ENTER: conditions, completion of what the last exit left open, way in (spec: rec-run sections 2, 3)."""
+
+import struct
+from typing import TYPE_CHECKING, Final
+
+from realmkit.arch.esr import ISS_DABT
+from realmkit.arch.events import RecEntered
+from realmkit.arch.pas import Pas
+from realmkit.arch.rmi import (
+    ENTER_EMUL_MMIO,
+    ENTER_INJECT_SEA,
+    ENTER_RIPAS_REJECT,
+    ENTER_TRAP_WFE,
+    ENTER_TRAP_WFI,
+    Ripas,
+    Rmi,
+    Status,
+)
+from realmkit.arch.rsi import RESPONSE_ACCEPT, RESPONSE_REJECT, RsiStatus
+from realmkit.arch.smccc import MASK64
+from realmkit.machine.port import El2Port
+from realmkit.rmm.dispatch import Command, rmi_command
+from realmkit.rmm.execution import inject, lists, memory, registers
+from realmkit.rmm.execution.commands_rec import require_rec
+from realmkit.rmm.state import RealmState, Rec, Refusal
+
+if TYPE_CHECKING:
+    from realmkit.rmm.rmm import Rmm
+
+_PAGE: Final = struct.Struct("<31QQ16Q")
+_READ: Final = 0x388
+_HOST_CALL_GPRS: Final = struct.Struct("<31Q")
+
+
+def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
+    """RMI_REC_ENTER: run a REC until it exits; the command completes in :func:`realmkit.rmm.execution.exits.leave`."""
+    rmm.granules.require_ns(run_ptr, "run")
+    found = require_rec(rmm, rec, "rec")
+    # The page is copied once: what is checked is what is used.
+    page = rmm.granules.read_ns(port, run_ptr, "run", _READ)
+    realm = found.realm
+    if found.running:
+        raise Refusal("rec_state", Status.ERROR_REC)
+    if realm.state is RealmState.NEW:
+        raise Refusal("realm_new", Status.ERROR_REALM, 0)
+    if realm.state is RealmState.SYSTEM_OFF:
+        raise Refusal("system_off", Status.ERROR_REALM, 1)
+    if not found.runnable:
+        raise Refusal("rec_runnable", Status.ERROR_REC)
+    if found.psci_pending is not None:
+        raise Refusal("rec_psci", Status.ERROR_REC)
+    values = _PAGE.unpack_from(page, 0x200)
+    flags = int.from_bytes(page[:8], "little")
+    gprs, hcr, lrs = values[:31], values[31], values[32:]
+    if not lists.is_valid(hcr, lrs):
+        raise Refusal("rec_gicv3", Status.ERROR_REC)
+    if flags & ENTER_EMUL_MMIO and not flags & ENTER_INJECT_SEA and found.emulatable_abort is None:
+        raise Refusal("rec_mmio", Status.ERROR_REC)
+
+    found.running = True
+    found.run_ptr = run_ptr
+    rmm.running[port.index] = found
+    _complete_abort(found, flags, gprs)
+    _complete_ripas(found, flags)
+    _complete_sysreg(found, gprs)
+    lists.load(found.ctx.ich, hcr, lrs)
+    if port.events.active:
+        port.events.emit(RecEntered(port.now(), port.index, rec))
+    if found.host_call_ipa is not None:
+        try:
+            _complete_host_call(port, found, gprs)
+        except memory.NotMappedError as missing:
+            memory.leave_for_page(rmm, port, found, missing)
+            return
+    ctx = found.ctx
+    trap = (registers.HCR_TWI if flags & ENTER_TRAP_WFI else 0) | (registers.HCR_TWE if flags & ENTER_TRAP_WFE else 0)
+    ctx.write("HCR_EL2", registers.HCR | trap)
+    ctx.write("CNTHCTL_EL2", registers.CNTHCTL | found.timer_masks)
+    port.enter(ctx)
+
+
+def _complete_abort(rec: Rec, flags: int, gprs: tuple[int, ...]) -> None:
+    """MMIO emulation, or the external abort that the Host asks for; either answer is good for one entry only."""
+    abort, unprotected = rec.emulatable_abort, rec.unprotected_abort
+    rec.emulatable_abort, rec.unprotected_abort = None, False
+    ctx = rec.ctx
+    if flags & ENTER_INJECT_SEA:
+        if unprotected:
+            inject.external_abort(ctx, ctx.read("ESR_EL2"), ctx.read("FAR_EL2"))
+        return
+    if abort is None or not flags & ENTER_EMUL_MMIO:
+        return
+    esr = abort.esr
+    target = ISS_DABT.get(esr, "SRT")
+    if not ISS_DABT.get(esr, "WnR") and target != 31:
+        bits = 8 << ISS_DABT.get(esr, "SAS")
+        value = gprs[0] & ((1 << bits) - 1)
+        if ISS_DABT.get(esr, "SSE") and value >> (bits - 1):
+            value |= MASK64 & ~((1 << bits) - 1)
+            if not ISS_DABT.get(esr, "SF"):
+                value &= 0xFFFF_FFFF
+        ctx.x[target] = value
+    ctx.pc = ctx.pc + 4 & MASK64
+
+
+def _complete_ripas(rec: Rec, flags: int) -> None:
+    """Results of RSI_IPA_STATE_SET."""
+    request = rec.ripas
+    if request is None:
+        return
+    rejected = request.value is Ripas.RAM and request.addr != request.top and flags & ENTER_RIPAS_REJECT
+    x = rec.ctx.x
+    x[0], x[1], x[2], x[3] = RsiStatus.SUCCESS, request.addr, RESPONSE_REJECT if rejected else RESPONSE_ACCEPT, 0
+    rec.ripas = None
+
+
+def _complete_sysreg(rec: Rec, gprs: tuple[int, ...]) -> None:
+    """Value of a forwarded system register read."""
+    if rec.sysreg_read is not None:
+        if rec.sysreg_read != 31:
+            rec.ctx.x[rec.sysreg_read] = gprs[0]
+        rec.sysreg_read = None
+
+
+def _complete_host_call(port: El2Port, rec: Rec, gprs: tuple[int, ...]) -> None:
+    """Registers of RSI_HOST_CALL go to the Realm's structure; one that has become EMPTY gets nothing."""
+    ipa = rec.host_call_ipa
+    assert ipa is not None
+    try:
+        where = memory.locate(port, rec, ipa)
+    except memory.EmptyError:
+        where = None
+    if where is not None:
+        port.bus.write(Pas.REALM, where + 8, _HOST_CALL_GPRS.pack(*gprs))
+    rec.host_call_ipa = None
+    rec.ctx.x[0:4] = [RsiStatus.SUCCESS, 0, 0, 0]
+
+
+COMMANDS: Final[tuple[Command, ...]] = (rmi_command(Rmi.REC_ENTER, rec_enter),)
