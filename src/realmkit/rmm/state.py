@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -58,7 +59,6 @@ class AttestState(Enum):
 
     NONE = "NONE"
     IN_PROGRESS = "IN_PROGRESS"
-    FAILED = "FAILED"
 
 
 @dataclass(slots=True, eq=False)
@@ -126,11 +126,16 @@ class RipasRequest:
     change_destroyed: bool
 
 
-@dataclass(slots=True)
-class EmulatableAbort:
-    """The last exit was an Emulatable Data Abort: what completing it needs."""
+class UnprotectedAbort(NamedTuple):
+    """The last exit was a data abort at an Unprotected IPA: what the Host's answer to it needs."""
 
     esr: int
+    far: int
+
+    @property
+    def emulatable(self) -> bool:
+        """Whether the syndrome describes the access (ISV), so that the Host was told enough to emulate it."""
+        return bool(self.esr >> 24 & 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -144,11 +149,8 @@ class Rec:
     aux: tuple[int, ...] = ()
     runnable: bool = False
     running: bool = False
-    emulatable_abort: EmulatableAbort | None = None
-    unprotected_abort: bool = False
-    """The last exit was a data abort at an Unprotected IPA: inject_sea applies."""
-    sysreg_read: int | None = None
-    """Rt of a forwarded system register read that waits for its value."""
+    unprotected_abort: UnprotectedAbort | None = None
+    """Decides whether emul_mmio and inject_sea apply to the next entry."""
     psci_pending: PendingPsci | None = None
     run_ptr: int = 0
     """The RecRun page of the present run."""
@@ -157,8 +159,11 @@ class Rec:
     host_call_ipa: int | None = None
     ripas: RipasRequest | None = None
     attest_state: AttestState = AttestState.NONE
-    challenge: bytes = bytes(64)
-    token: bytes = b""
-    token_slices: int = 0
-    token_cursor: int = 0
     token_payload: bytes = b""
+    """Claims of the Realm token in progress, as they were when RSI_ATTESTATION_TOKEN_INIT was called."""
+    token_slices: int = 0
+    """Slices of signing that are done."""
+    token: bytes = b""
+    """The CCA token once it is signed."""
+    token_cursor: int = 0
+    """Bytes of ``token`` that the Realm has."""

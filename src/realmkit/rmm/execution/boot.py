@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from realmkit.arch import smccc
 from realmkit.arch.cose import p384_key
 from realmkit.arch.pas import GRANULE_MASK, GRANULE_SIZE, Pas
-from realmkit.arch.smccc import signed, unsigned
+from realmkit.arch.smccc import MASK64, signed, unsigned
 from realmkit.machine.port import El2Port, ExternalAbort, GranuleProtectionFault
 from realmkit.rmm.state import RealmAttestation
 
@@ -21,7 +21,7 @@ INTERFACE_MAJOR: Final = 0
 INTERFACE_MINOR: Final = 3
 MANIFEST_MAJOR: Final = 0
 MANIFEST_MINOR: Final = 3
-MAX_CPUS: Final = 64
+MAX_CPUS: Final = 512
 
 OK: Final = 0
 VERSION_UNSUPPORTED: Final = -2
@@ -31,7 +31,13 @@ BAD_SHARED_BUFFER: Final = -5
 BAD_MANIFEST_VERSION: Final = -6
 BAD_MANIFEST_DATA: Final = -7
 
-_MANIFEST: Final = struct.Struct("<IIQQQQ")
+_VERSION: Final = struct.Struct("<I")
+_BANKS_OFFSET: Final = 16
+_CONSOLES_OFFSET: Final = 40
+_ARRAY: Final = struct.Struct("<3Q")
+_BANK_WORDS: Final = 2
+_CONSOLE_WORDS: Final = 6
+_PA_LIMIT: Final = 1 << 52
 _KEY_SIZE: Final = 48
 _TRIES: Final = 100
 
@@ -49,7 +55,7 @@ def boot(rmm: "Rmm", port: El2Port, x: Sequence[int]) -> None:
     try:
         if rmm.max_cpus == 0:
             _cold_boot(rmm, port, x)
-        elif not 0 <= x[0] < rmm.max_cpus:
+        elif x[0] >= rmm.max_cpus:
             raise BootError(CPU_INDEX_OUT_OF_RANGE)
         code = OK
     except BootError as error:
@@ -61,7 +67,7 @@ def _cold_boot(rmm: "Rmm", port: El2Port, x: Sequence[int]) -> None:
     index, version, cpus, buffer = x[0], x[1], x[2], x[3]
     if version >> 31 or version >> 16 != INTERFACE_MAJOR or version & 0xFFFF < INTERFACE_MINOR:
         raise BootError(VERSION_UNSUPPORTED)
-    if not 0 < cpus <= MAX_CPUS:
+    if cpus > MAX_CPUS:
         raise BootError(TOO_MANY_CPUS)
     if index >= cpus:
         raise BootError(CPU_INDEX_OUT_OF_RANGE)
@@ -78,22 +84,33 @@ def _cold_boot(rmm: "Rmm", port: El2Port, x: Sequence[int]) -> None:
 
 def _dram_banks(page: bytes, buffer: int) -> list[tuple[int, int]]:
     """(base, size) of the DRAM banks of a boot manifest."""
-    version, _, _, count, pointer, checksum = _MANIFEST.unpack_from(page)
+    (version,) = _VERSION.unpack_from(page)
     if version >> 31 or version >> 16 != MANIFEST_MAJOR or version & 0xFFFF < MANIFEST_MINOR:
         raise BootError(BAD_MANIFEST_VERSION)
-    offset = pointer - buffer
-    if not count or offset < 0 or count > GRANULE_SIZE // 16 or offset + 16 * count > GRANULE_SIZE or pointer & 7:
-        raise BootError(BAD_MANIFEST_DATA)
-    words = struct.unpack_from(f"<{2 * count}Q", page, offset)
-    if sum(words) + count + pointer + checksum & (1 << 64) - 1:
-        raise BootError(BAD_MANIFEST_DATA)
+    _checked_array(page, buffer, _CONSOLES_OFFSET, _CONSOLE_WORDS)
+    words = _checked_array(page, buffer, _BANKS_OFFSET, _BANK_WORDS)
     banks = list(zip(words[::2], words[1::2], strict=True))
     end = 0
     for base, size in banks:
-        if (base | size) & GRANULE_MASK or not size or base < end or base + size > 1 << 48:
+        if (base | size) & GRANULE_MASK or not size or base < end or base + size > _PA_LIMIT:
             raise BootError(BAD_MANIFEST_DATA)
         end = base + size
+    if not banks:
+        raise BootError(BAD_MANIFEST_DATA)
     return banks
+
+
+def _checked_array(page: bytes, buffer: int, where: int, width: int) -> tuple[int, ...]:
+    """The words of an array of the manifest; at ``where`` are its number of items, pointer and checksum."""
+    count, pointer, checksum = _ARRAY.unpack_from(page, where)
+    offset = pointer - buffer if count else 0
+    length = count * width
+    if not 0 <= offset <= GRANULE_SIZE - 8 * length or offset & 7:
+        raise BootError(BAD_MANIFEST_DATA)
+    words = struct.unpack_from(f"<{length}Q", page, offset)
+    if sum(words) + count + pointer + checksum & MASK64:
+        raise BootError(BAD_MANIFEST_DATA)
+    return words
 
 
 def _attestation(port: El2Port, buffer: int) -> RealmAttestation | None:

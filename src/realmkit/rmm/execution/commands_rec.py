@@ -77,8 +77,6 @@ def psci_complete(rmm: "Rmm", port: El2Port, calling_rec: int, target_rec: int, 
         raise Refusal("alias", Status.ERROR_INPUT)
     calling = require_rec(rmm, calling_rec, "calling")
     target = require_rec(rmm, target_rec, "target")
-    if calling.running:
-        raise Refusal("calling_running", Status.ERROR_INPUT)
     request = calling.psci_pending
     if request is None:
         raise Refusal("pending", Status.ERROR_INPUT)
@@ -90,7 +88,7 @@ def psci_complete(rmm: "Rmm", port: El2Port, calling_rec: int, target_rec: int, 
     if not psci_requests.is_permitted(request, target, answer):
         raise Refusal("status", Status.ERROR_INPUT)
 
-    psci_requests.complete(port, calling, target, PsciStatus(answer))
+    psci_requests.complete(calling, target, PsciStatus(answer))
     return ()
 
 

@@ -1,38 +1,40 @@
 """Exceptions of a running Realm that reach R-EL2 (spec: rec-run section 6).
 
-Every handler ends with either ``port.enter`` (the Realm goes on) or a REC exit.
+Every handler ends with exactly one of ``resume`` (the Realm goes on) and ``leave`` (a REC exit).
 """
 
 from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.errors import InternalError
-from realmkit.arch.esr import ISS_DABT, Ec, exception_class
+from realmkit.arch.esr import FSC_GPF, FSC_GPF_WALK, ISS_DABT, Ec, exception_class
 from realmkit.arch.rmi import ExitReason, Ripas
 from realmkit.arch.smccc import MASK64
 from realmkit.machine.port import CpuContext, El2Port, ExceptionInfo, ExceptionKind
-from realmkit.rmm.execution import calls, inject, stage1, sysreg
-from realmkit.rmm.execution.exits import leave
+from realmkit.rmm.execution import calls, inject, registers, stage1, sysreg
+from realmkit.rmm.execution.exits import leave, resume
 from realmkit.rmm.rtt import translate
-from realmkit.rmm.state import EmulatableAbort, Rec
+from realmkit.rmm.state import Rec, UnprotectedAbort
 
 if TYPE_CHECKING:
     from realmkit.rmm.rmm import Rmm
 
-_CLASS: Final = 0x3F << 26
-_WFX_MASK: Final = _CLASS | 3
-_FETCH_MASK: Final = _CLASS | ISS_DABT.mask("SET", "EA", "DFSC")
-_DATA_MASK: Final = _FETCH_MASK | ISS_DABT.mask("FnV")
-_EMULATABLE_MASK: Final = _DATA_MASK | ISS_DABT.mask("ISV", "SAS", "SF", "WnR")
-_UNPROTECTED_IL: Final = 1 << 25
-_ISV: Final = ISS_DABT.mask("ISV")
+_EC: Final = 0x3F << 26
+_WFX_EXIT: Final = _EC | 0b11  # TI
+_FETCH_EXIT: Final = _EC | ISS_DABT.mask("SET", "EA", "DFSC")
+_DATA_EXIT: Final = _FETCH_EXIT | ISS_DABT.mask("FnV")
+_UNPROTECTED_EXIT: Final = _DATA_EXIT | 1 << 25  # IL
+_EMULATABLE_EXIT: Final = _UNPROTECTED_EXIT | ISS_DABT.mask("ISV", "SAS", "SF", "WnR")
 _WNR: Final = ISS_DABT.mask("WnR")
-_SERROR_MASK: Final = _CLASS | 1 << 24 | 7 << 10 | 1 << 9 | 0x3F
+_FSC: Final = ISS_DABT.mask("DFSC")
 _EXTERNAL: Final = frozenset({0x10, 0x13, 0x14, 0x15, 0x16, 0x17})
-_ASYNCHRONOUS: Final = {
-    ExceptionKind.IRQ: ExitReason.IRQ,
-    ExceptionKind.FIQ: ExitReason.FIQ,
-    ExceptionKind.SERROR: ExitReason.SERROR,
-}
+_GRANULE_PROTECTION: Final = range(FSC_GPF_WALK - 1, FSC_GPF + 1)
+_SET_RESTARTABLE: Final = 3  # UEO
+
+_SERROR_IDS: Final = 1 << 24
+_SERROR_AET: Final = 0b111 << 10
+_SERROR_EXIT: Final = _EC | _SERROR_IDS | _SERROR_AET | ISS_DABT.mask("EA", "DFSC")
+_SERROR_ASYNCHRONOUS: Final = 0x11
+_AET_UNRECOVERABLE, _AET_RECOVERABLE = 1 << 10, 3 << 10  # UEU, UER
 
 
 def on_exception(rmm: "Rmm", port: El2Port, ctx: CpuContext, exc: ExceptionInfo) -> None:
@@ -40,9 +42,14 @@ def on_exception(rmm: "Rmm", port: El2Port, ctx: CpuContext, exc: ExceptionInfo)
     rec = rmm.running.get(port.index)
     if rec is None or rec.ctx is not ctx:
         raise InternalError("an exception of a context that no REC runs")
-    if exc.kind is not ExceptionKind.SYNC:
-        esr = exc.esr & _SERROR_MASK if exc.kind is ExceptionKind.SERROR else 0
-        leave(rmm, port, rec, _ASYNCHRONOUS[exc.kind], esr=esr)
+    if exc.kind is ExceptionKind.IRQ:
+        leave(rmm, port, rec, ExitReason.IRQ)
+        return
+    if exc.kind is ExceptionKind.FIQ:
+        leave(rmm, port, rec, ExitReason.FIQ)
+        return
+    if exc.kind is ExceptionKind.SERROR:
+        _serror(rmm, port, rec, exc.esr)
         return
     match exception_class(exc.esr):
         case Ec.SMC64:
@@ -53,47 +60,61 @@ def on_exception(rmm: "Rmm", port: El2Port, ctx: CpuContext, exc: ExceptionInfo)
             sysreg.on_access(rmm, port, rec, exc.esr)
         case Ec.WFX:
             ctx.pc = ctx.pc + 4 & MASK64
-            leave(rmm, port, rec, ExitReason.SYNC, esr=exc.esr & _WFX_MASK)
+            leave(rmm, port, rec, ExitReason.SYNC, esr=exc.esr & _WFX_EXIT)
         case Ec.HVC64:
             # The preferred return address of HVC is behind it; the exception belongs to the instruction itself.
             ctx.pc = ctx.pc - 4 & MASK64
             inject.undefined(ctx)
-            port.enter(ctx)
-        case _:
+            resume(rmm, port, rec)
+        case Ec.FP_ACCESS | Ec.SVE_ACCESS | Ec.SME_ACCESS:
+            # FP and SIMD are never trapped; SVE and SME are not there for Realms.
             inject.undefined(ctx)
-            port.enter(ctx)
+            resume(rmm, port, rec)
+        case _:
+            leave(rmm, port, rec, ExitReason.SYNC)
+
+
+def _serror(rmm: "Rmm", port: El2Port, rec: Rec, esr: int) -> None:
+    """An asynchronous external abort: the Host's business, and the Realm's too if its state may be corrupt."""
+    described = esr & (_SERROR_IDS | _FSC) == _SERROR_ASYNCHRONOUS
+    if described and esr & _SERROR_AET in (_AET_UNRECOVERABLE, _AET_RECOVERABLE):
+        rec.ctx.write("HCR_EL2", rec.ctx.read("HCR_EL2") | registers.HCR_VSE)
+    leave(rmm, port, rec, ExitReason.SERROR, esr=esr & _SERROR_EXIT)
 
 
 def _abort(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
-    """Stage 2 aborts: the decision table of rec-run section 6.2."""
+    """Stage 2 aborts: the decision table of rec-run section 6.2, top to bottom."""
     ctx, realm, esr = rec.ctx, rec.realm, exc.esr
     fetch = exception_class(esr) == Ec.IABT_LOWER
-    ipa = exc.hpfar >> 4 << 12
-    if ISS_DABT.get(esr, "DFSC") in _EXTERNAL:
-        inject.external_abort(ctx, esr, exc.far)
-        port.enter(ctx)
-        return
-    if ipa >= realm.ipa_top:
-        inject.address_size_fault(ctx, esr, exc.far, stage1.leaf_level(port, rec, exc.far, ipa))
-        port.enter(ctx)
-        return
-    if ipa < realm.unprotected_base:
-        if translate(port, realm, ipa).ripas is Ripas.EMPTY:
+    if esr & _FSC in _EXTERNAL:
+        if ISS_DABT.get(esr, "SET") != _SET_RESTARTABLE:
             inject.external_abort(ctx, esr, exc.far)
-            port.enter(ctx)
-            return
-        mask = _FETCH_MASK if fetch else _DATA_MASK
-        leave(rmm, port, rec, ExitReason.SYNC, esr=esr & mask, hpfar=exc.hpfar)
+        leave(rmm, port, rec, ExitReason.SYNC, esr=esr & (_FETCH_EXIT if fetch else _DATA_EXIT))
         return
-    if fetch:
+    if esr & _FSC in _GRANULE_PROTECTION:
+        # A Host took back memory that it had mapped: the Realm has to live with it (RMM 1.0-rel0 A5.2.6).
         inject.external_abort(ctx, esr, exc.far)
-        port.enter(ctx)
+        resume(rmm, port, rec)
         return
-    rec.unprotected_abort = True
-    if not esr & _ISV:
-        leave(rmm, port, rec, ExitReason.SYNC, esr=esr & (_DATA_MASK | _UNPROTECTED_IL), hpfar=exc.hpfar)
+    ipa = exc.hpfar >> 4 << 12
+    if ipa >= realm.ipa_top:
+        inject.address_size_fault(ctx, esr, exc.far, stage1.faulting_level(port, rec, exc.far, ipa))
+        resume(rmm, port, rec)
         return
-    rec.emulatable_abort = EmulatableAbort(esr)
+    protected = ipa < realm.unprotected_base
+    # The Host cannot provide an EMPTY page, and no Realm executes memory that its Host can write.
+    forbidden = translate(port, realm, ipa).ripas is Ripas.EMPTY if protected else fetch
+    if forbidden:
+        inject.external_abort(ctx, esr, exc.far)
+        resume(rmm, port, rec)
+        return
+    if protected:
+        leave(rmm, port, rec, ExitReason.SYNC, esr=esr & (_FETCH_EXIT if fetch else _DATA_EXIT), hpfar=exc.hpfar)
+        return
+    rec.unprotected_abort = abort = UnprotectedAbort(esr, exc.far)
+    if not abort.emulatable:
+        leave(rmm, port, rec, ExitReason.SYNC, esr=esr & _UNPROTECTED_EXIT, hpfar=exc.hpfar)
+        return
     gprs: tuple[int, ...] = ()
     source = ISS_DABT.get(esr, "SRT")
     if esr & _WNR and source != 31:
@@ -103,7 +124,7 @@ def _abort(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
         port,
         rec,
         ExitReason.SYNC,
-        esr=esr & (_EMULATABLE_MASK | _UNPROTECTED_IL),
+        esr=esr & _EMULATABLE_EXIT,
         far=exc.far & 0xFFF,
         hpfar=exc.hpfar,
         gprs=gprs,

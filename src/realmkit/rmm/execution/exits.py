@@ -1,4 +1,4 @@
-"""REC exits: the record that the Host reads, and nothing else of the Realm (spec: rec-run sections 2.2, 4, 12)."""
+"""REC exits: the record that the Host reads, and nothing else of the Realm (spec: rec-run sections 2.2, 4, 9, 12)."""
 
 import struct
 from typing import TYPE_CHECKING, Final
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from realmkit.rmm.rmm import Rmm
 
 _ENABLE, _IMASK, _ISTATUS = 1, 2, 4
+_ASSERTED: Final = _ENABLE | _ISTATUS
 _SYNDROME: Final = struct.Struct("<3Q")
+_GPRS: Final = tuple(struct.Struct(f"<{count}Q") for count in range(32))
 _GIC: Final = struct.Struct("<19Q")
 _TIMERS: Final = struct.Struct("<4Q")
 _RIPAS: Final = struct.Struct("<QQB")
+_IMM: Final = struct.Struct("<H")
 
 
 def leave(
@@ -36,7 +39,8 @@ def leave(
 ) -> None:
     """End the run of a REC: write RmiRecExit and complete RMI_REC_ENTER; the caller must return at once.
 
-    Fields that are not given are zero, except GIC and timer state, which every exit reports.
+    Fields that are not given are zero, except GIC and timer state, which every exit reports. A granule protection
+    fault at the record is the condition ``run_pas`` of RMI_REC_ENTER: the Realm has run all the same.
     """
     ctx = rec.ctx
     record = bytearray(RecExit.SIZE)
@@ -44,28 +48,23 @@ def leave(
     if esr:
         _SYNDROME.pack_into(record, 0x100, esr, far, hpfar)
     if gprs:
-        struct.pack_into(f"<{len(gprs)}Q", record, 0x200, *gprs)
-    hcr, lrs, misr, vmcr = lists.reported(ctx.ich)
-    _GIC.pack_into(record, 0x300, hcr, *lrs, misr, vmcr)
-    ctx.ich.hcr = 0
+        _GPRS[len(gprs)].pack_into(record, 0x200, *gprs)
+    _GIC.pack_into(record, 0x300, *lists.save(ctx.ich))
     now = port.now()
-    virtual, physical = _control(ctx, "CNTV", now), _control(ctx, "CNTP", now)
-    _TIMERS.pack_into(record, 0x400, physical, ctx.read("CNTP_CVAL_EL0"), virtual, ctx.read("CNTV_CVAL_EL0"))
-    rec.timer_masks = (CNTVMASK if virtual == _ENABLE | _ISTATUS else 0) | (
-        CNTPMASK if physical == _ENABLE | _ISTATUS else 0
-    )
-    if reason is ExitReason.RIPAS_CHANGE and rec.ripas is not None:
-        _RIPAS.pack_into(record, 0x500, rec.ripas.addr, rec.ripas.top, rec.ripas.value)
-    else:
-        rec.ripas = None
-    record[0x600:0x602] = imm.to_bytes(2, "little")
+    timers = _timers(ctx, now)
+    _TIMERS.pack_into(record, 0x400, *timers)
+    rec.timer_masks = _masks(timers)
+    request = rec.ripas
+    if request is not None:
+        _RIPAS.pack_into(record, 0x500, request.addr, request.top, request.value)
+    if imm:
+        _IMM.pack_into(record, 0x600, imm)
     rec.running = False
-    rmm.running.pop(port.index, None)
-    arguments = (rec.pa, rec.run_ptr)
-    command = rmm.commands[Rmi.REC_ENTER]
+    del rmm.running[port.index]
     if port.events.active:
         fields = RecExit.unpack(bytes(record)).describe()
         port.events.emit(RecExited(now, port.index, rec.pa, reason.name, fields))
+    command, arguments = rmm.commands[Rmi.REC_ENTER], (rec.pa, rec.run_ptr)
     try:
         port.bus.write(Pas.NS, rec.run_ptr + REC_EXIT_OFFSET, bytes(record))
     except (GranuleProtectionFault, ExternalAbort):
@@ -74,9 +73,30 @@ def leave(
     complete(rmm, port, command, arguments, 0)
 
 
-def _control(ctx: CpuContext, timer: str, now: int) -> int:
-    """CTL of a timer with ISTATUS."""
-    value = ctx.read(f"{timer}_CTL_EL0") & (_ENABLE | _IMASK)
-    if value & _ENABLE and now >= ctx.read(f"{timer}_CVAL_EL0"):
-        value |= _ISTATUS
-    return value
+def resume(rmm: "Rmm", port: El2Port, rec: Rec) -> None:
+    """Let the Realm go on after an exception that the RMM has served; the caller must return at once.
+
+    While a timer's line is masked because the Host has been told of its interrupt, nothing else would tell the Host
+    that the Realm has cleared it: that change is an exit of its own.
+    """
+    if rec.timer_masks and rec.timer_masks & ~_masks(_timers(rec.ctx, port.now())):
+        leave(rmm, port, rec, ExitReason.IRQ)
+    else:
+        port.enter(rec.ctx)
+
+
+def _timers(ctx: CpuContext, now: int) -> tuple[int, int, int, int]:
+    """CNTP_CTL, CNTP_CVAL, CNTV_CTL, CNTV_CVAL as the Realm would read them; both offsets are zero."""
+    read = ctx.read
+    cntp_ctl, cntp_cval = read("CNTP_CTL_EL0") & (_ENABLE | _IMASK), read("CNTP_CVAL_EL0")
+    cntv_ctl, cntv_cval = read("CNTV_CTL_EL0") & (_ENABLE | _IMASK), read("CNTV_CVAL_EL0")
+    if cntp_ctl & _ENABLE and now >= cntp_cval:
+        cntp_ctl |= _ISTATUS
+    if cntv_ctl & _ENABLE and now >= cntv_cval:
+        cntv_ctl |= _ISTATUS
+    return cntp_ctl, cntp_cval, cntv_ctl, cntv_cval
+
+
+def _masks(timers: tuple[int, int, int, int]) -> int:
+    """CNTHCTL_EL2 bits that mask the timers whose output is asserted."""
+    return (CNTPMASK if timers[0] == _ASSERTED else 0) | (CNTVMASK if timers[2] == _ASSERTED else 0)

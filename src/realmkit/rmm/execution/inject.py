@@ -7,6 +7,7 @@ from realmkit.machine.port import PSTATE_RESET_EL1, CpuContext
 
 _EL_MASK: Final = 0xC
 _NZCV: Final = 0xF000_0000
+_AARCH32: Final = 1 << 4
 _PAN: Final = 1 << 22
 _SPAN: Final = 1 << 23
 _CLEARED: Final = ISS_DABT.mask("DFSC", "FnV", "S1PTW")
@@ -21,15 +22,15 @@ def _enter(ctx: CpuContext, esr: int, far: int | None) -> None:
     ctx.write("ESR_EL1", esr)
     if far is not None:
         ctx.write("FAR_EL1", far)
-    offset = 0x400 if not pstate & _EL_MASK else (0x200 if pstate & 1 else 0)
+    if pstate & _AARCH32:
+        offset = 0x600
+    elif not pstate & _EL_MASK:
+        offset = 0x400
+    else:
+        offset = 0x200 if pstate & 1 else 0
     pan = pstate & _PAN if ctx.read("SCTLR_EL1") & _SPAN else _PAN
     ctx.pc = (ctx.read("VBAR_EL1") & ~0x7FF) + offset
     ctx.pstate = pstate & _NZCV | pan | PSTATE_RESET_EL1
-
-
-def undefined(ctx: CpuContext) -> None:
-    """Unknown exception at PC."""
-    _enter(ctx, make_esr(Ec.UNKNOWN), None)
 
 
 def _abort_class(ctx: CpuContext, esr: int) -> Ec:
@@ -38,6 +39,11 @@ def _abort_class(ctx: CpuContext, esr: int) -> Ec:
     if ctx.pstate & _EL_MASK:
         return Ec.IABT_SAME if fetch else Ec.DABT_SAME
     return Ec.IABT_LOWER if fetch else Ec.DABT_LOWER
+
+
+def undefined(ctx: CpuContext) -> None:
+    """Unknown exception at PC."""
+    _enter(ctx, make_esr(Ec.UNKNOWN), None)
 
 
 def external_abort(ctx: CpuContext, esr: int, far: int) -> None:

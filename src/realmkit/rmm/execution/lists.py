@@ -6,26 +6,40 @@ from typing import Final
 from realmkit.arch.gic import FIRST_LPI, FIRST_SPECIAL, ICH_HCR, ICH_LR, LIST_REGISTERS, PRIORITY_MASK, IchState
 from realmkit.arch.rmi import GICV3_HCR_HOST_MASK
 
-EXIT_HCR_MASK: Final = GICV3_HCR_HOST_MASK | ICH_HCR.mask("EOIcount")
-RMM_HCR: Final = ICH_HCR.make(En=1, vSGIEOICount=0)
-_ID_LIMIT: Final = 1 << 16
-_PINTID_WITHOUT_EOI: Final = ICH_LR.mask("pINTID") & ~ICH_LR.mask("EOI")
+_EXIT_HCR: Final = GICV3_HCR_HOST_MASK | ICH_HCR.mask("EOIcount")
+_ENABLED: Final = ICH_HCR.mask("En")
+_INTID_LIMIT: Final = 1 << 16
+"""ICH_VTR_EL2.IDbits: 16-bit interrupt identifiers."""
+_EOI: Final = ICH_LR.mask("EOI")
 _HW: Final = ICH_LR.mask("HW")
-_ZEROS: Final = (0,) * 16
+_STATE: Final = ICH_LR.mask("State")
+_INVALID_BITS: Final = (~ICH_LR.mask("vINTID", "EOI", "Priority", "Group", "State") | (0xFF & ~PRIORITY_MASK) << 48) & (
+    1 << 64
+) - 1
+"""HW, pINTID except its EOI bit, RES0 bits, and priority bits that are not implemented."""
+_PENDING: Final = 1
+_UNUSED: Final = (0,) * (16 - LIST_REGISTERS)
+_EMPTY: Final = (0,) * LIST_REGISTERS
 
 
 def is_valid(hcr: int, lrs: Sequence[int]) -> bool:
-    """The condition ``rec_gicv3`` is false: only host bits in HCR, and every used list register is a valid encoding."""
+    """Whether the condition ``rec_gicv3`` is false: only the Host's bits in ICH_HCR, and valid list registers in use.
+
+    ``lrs`` may be longer than the number of list registers that are implemented: the rest is ignored.
+    """
     if hcr & ~GICV3_HCR_HOST_MASK:
         return False
+    used = lrs[:LIST_REGISTERS]
+    if used == _EMPTY:
+        return True
     seen: set[int] = set()
-    for value in lrs[:LIST_REGISTERS]:
-        if not value >> 62:
+    for value in used:
+        if not value & _STATE:
             continue
         intid = value & 0xFFFF_FFFF
-        if value & (_HW | _PINTID_WITHOUT_EOI) or (value >> 48 & 0xFF) & ~PRIORITY_MASK or value >> 45 & 7:
+        if value & _INVALID_BITS or intid in seen:
             return False
-        if value >> 56 & 0xF or not (intid < FIRST_SPECIAL or FIRST_LPI <= intid < _ID_LIMIT) or intid in seen:
+        if not (intid < FIRST_SPECIAL or FIRST_LPI <= intid < _INTID_LIMIT):
             return False
         seen.add(intid)
     return True
@@ -33,30 +47,32 @@ def is_valid(hcr: int, lrs: Sequence[int]) -> bool:
 
 def load(ich: IchState, hcr: int, lrs: Sequence[int]) -> None:
     """Program the virtual interface for an entry."""
-    ich.hcr = hcr | RMM_HCR
+    ich.hcr = hcr | _ENABLED
     ich.lr[:LIST_REGISTERS] = lrs[:LIST_REGISTERS]
 
 
+def save(ich: IchState) -> tuple[int, ...]:
+    """gicv3_hcr, the 16 gicv3_lrs, gicv3_misr and gicv3_vmcr of an exit; the virtual interface is off afterwards."""
+    values = (ich.hcr & _EXIT_HCR, *ich.lr[:LIST_REGISTERS], *_UNUSED, misr(ich), ich.vmcr)
+    ich.hcr = 0
+    return values
+
+
 def misr(ich: IchState) -> int:
-    """ICH_MISR_EL2: maintenance interrupts that are asserted."""
+    """ICH_MISR_EL2: the maintenance interrupts that are asserted."""
     hcr, lrs = ich.hcr, ich.lr[:LIST_REGISTERS]
-    valid = sum(1 for value in lrs if value >> 62)
-    pending = any(value >> 62 == 1 for value in lrs)
-    group0, group1 = ich.vmcr & 1, ich.vmcr >> 1 & 1
-    eoi = any(not value >> 62 and value >> 41 & 1 and not value >> 61 & 1 for value in lrs)
-    return (
-        int(eoi)
-        | (hcr >> 1 & 1 and int(valid <= 1)) << 1
-        | (hcr >> 2 & 1 and int(hcr >> 27 != 0)) << 2
-        | (hcr >> 3 & 1 and int(not pending)) << 3
-        | (hcr >> 4 & 1 & group0) << 4
-        | (hcr >> 5 & 1 & (group0 ^ 1)) << 5
-        | (hcr >> 6 & 1 & group1) << 6
-        | (hcr >> 7 & 1 & (group1 ^ 1)) << 7
-    )
-
-
-def reported(ich: IchState) -> tuple[int, tuple[int, ...], int, int]:
-    """(HCR, 16 list registers, MISR, VMCR) of an exit record."""
-    lrs = (*ich.lr[:LIST_REGISTERS], *_ZEROS[LIST_REGISTERS:])
-    return ich.hcr & EXIT_HCR_MASK, lrs, misr(ich), ich.vmcr
+    result = 0
+    if any(value & (_STATE | _HW | _EOI) == _EOI for value in lrs):
+        result = 1  # EOI
+    if not hcr & GICV3_HCR_HOST_MASK:
+        return result
+    if hcr >> 1 & 1 and sum(1 for value in lrs if value & _STATE) <= 1:
+        result |= 1 << 1  # U
+    if hcr >> 2 & 1 and hcr >> 27:
+        result |= 1 << 2  # LRENP
+    if hcr >> 3 & 1 and all(value >> 62 != _PENDING for value in lrs):
+        result |= 1 << 3  # NP
+    enabled = ich.vmcr & 0b11
+    # VGrp0E, VGrp0D, VGrp1E, VGrp1D stand where their enables stand in ICH_HCR_EL2.
+    groups = (0b01 if enabled & 1 else 0b10) | (0b0100 if enabled & 2 else 0b1000)
+    return result | hcr & groups << 4

@@ -4,7 +4,7 @@ from typing import Final
 
 from realmkit.arch import psci
 from realmkit.arch.psci import PsciStatus
-from realmkit.machine.port import PSTATE_RESET_EL1, El2Port
+from realmkit.machine.port import PSTATE_RESET_EL1
 from realmkit.rmm.execution.registers import SCTLR_EE, SCTLR_EL1_RESET
 from realmkit.rmm.state import PendingPsci, Rec
 
@@ -18,7 +18,7 @@ def is_permitted(request: PendingPsci, target: Rec, status: int) -> bool:
     return status == PsciStatus.DENIED and request.fid in CPU_ON and not target.runnable
 
 
-def complete(port: El2Port, calling: Rec, target: Rec, status: PsciStatus) -> None:
+def complete(calling: Rec, target: Rec, status: PsciStatus) -> None:
     """Give the caller its result and, for CPU_ON, start the target."""
     request = calling.psci_pending
     assert request is not None

@@ -1,4 +1,8 @@
-"""RMI_REC_ENTER: conditions, completion of what the last exit left open, way in (spec: rec-run sections 2, 3)."""
+"""RMI_REC_ENTER: conditions, completion of what the last exit left open, way in (spec: rec-run sections 2, 3).
+
+A PSCI request is completed by RMI_PSCI_COMPLETE itself, in the caller's registers. Of trapped system registers only
+writes go to the Host, so an entry has no value to take over for one.
+"""
 
 import struct
 from typing import TYPE_CHECKING, Final
@@ -27,9 +31,13 @@ from realmkit.rmm.state import RealmState, Rec, Refusal
 if TYPE_CHECKING:
     from realmkit.rmm.rmm import Rmm
 
-_PAGE: Final = struct.Struct("<31QQ16Q")
-_READ: Final = 0x388
+_GPRS_AND_GIC: Final = struct.Struct("<31Q8x17Q")
+"""RmiRecEnter from gprs to gicv3_lrs."""
+_GPRS_OFFSET: Final = 0x200
+_ENTER_END: Final = 0x388
 _HOST_CALL_GPRS: Final = struct.Struct("<31Q")
+_HOST_CALL_GPRS_OFFSET: Final = 8
+_SUCCESS: Final = int(RsiStatus.SUCCESS)
 
 
 def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
@@ -37,7 +45,7 @@ def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
     rmm.granules.require_ns(run_ptr, "run")
     found = require_rec(rmm, rec, "rec")
     # The page is copied once: what is checked is what is used.
-    page = rmm.granules.read_ns(port, run_ptr, "run", _READ)
+    page = rmm.granules.read_ns(port, run_ptr, "run", _ENTER_END)
     realm = found.realm
     if found.running:
         raise Refusal("rec_state", Status.ERROR_REC)
@@ -49,91 +57,82 @@ def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
         raise Refusal("rec_runnable", Status.ERROR_REC)
     if found.psci_pending is not None:
         raise Refusal("rec_psci", Status.ERROR_REC)
-    values = _PAGE.unpack_from(page, 0x200)
     flags = int.from_bytes(page[:8], "little")
+    values = _GPRS_AND_GIC.unpack_from(page, _GPRS_OFFSET)
     gprs, hcr, lrs = values[:31], values[31], values[32:]
     if not lists.is_valid(hcr, lrs):
         raise Refusal("rec_gicv3", Status.ERROR_REC)
-    if flags & ENTER_EMUL_MMIO and not flags & ENTER_INJECT_SEA and found.emulatable_abort is None:
+    abort = found.unprotected_abort
+    # inject_sea wins over emul_mmio, and has no effect where the last exit gives it none.
+    if flags & (ENTER_EMUL_MMIO | ENTER_INJECT_SEA) == ENTER_EMUL_MMIO and (abort is None or not abort.emulatable):
         raise Refusal("rec_mmio", Status.ERROR_REC)
 
     found.running = True
     found.run_ptr = run_ptr
     rmm.running[port.index] = found
-    _complete_abort(found, flags, gprs)
-    _complete_ripas(found, flags)
-    _complete_sysreg(found, gprs)
-    lists.load(found.ctx.ich, hcr, lrs)
+    ctx = found.ctx
+    if abort is not None:
+        _complete_abort(found, flags, gprs[0])
+    if found.ripas is not None:
+        _complete_ripas(found, flags)
+    lists.load(ctx.ich, hcr, lrs)
     if port.events.active:
         port.events.emit(RecEntered(port.now(), port.index, rec))
     if found.host_call_ipa is not None:
         try:
-            _complete_host_call(port, found, gprs)
+            _complete_host_call(port, found, found.host_call_ipa, gprs)
         except memory.NotMappedError as missing:
             memory.leave_for_page(rmm, port, found, missing)
             return
-    ctx = found.ctx
     trap = (registers.HCR_TWI if flags & ENTER_TRAP_WFI else 0) | (registers.HCR_TWE if flags & ENTER_TRAP_WFE else 0)
-    ctx.write("HCR_EL2", registers.HCR | trap)
+    ctx.write("HCR_EL2", registers.HCR | trap | ctx.read("HCR_EL2") & registers.HCR_VSE)
     ctx.write("CNTHCTL_EL2", registers.CNTHCTL | found.timer_masks)
     port.enter(ctx)
 
 
-def _complete_abort(rec: Rec, flags: int, gprs: tuple[int, ...]) -> None:
-    """MMIO emulation, or the external abort that the Host asks for; either answer is good for one entry only."""
-    abort, unprotected = rec.emulatable_abort, rec.unprotected_abort
-    rec.emulatable_abort, rec.unprotected_abort = None, False
+def _complete_abort(rec: Rec, flags: int, value: int) -> None:
+    """The Host's answer to a data abort at an Unprotected IPA: refuse the access, emulate it, or let it be retried."""
+    abort, rec.unprotected_abort = rec.unprotected_abort, None
+    if abort is None:
+        return
     ctx = rec.ctx
     if flags & ENTER_INJECT_SEA:
-        if unprotected:
-            inject.external_abort(ctx, ctx.read("ESR_EL2"), ctx.read("FAR_EL2"))
+        inject.external_abort(ctx, abort.esr, abort.far)
         return
-    if abort is None or not flags & ENTER_EMUL_MMIO:
+    if not flags & ENTER_EMUL_MMIO:
         return
     esr = abort.esr
     target = ISS_DABT.get(esr, "SRT")
     if not ISS_DABT.get(esr, "WnR") and target != 31:
         bits = 8 << ISS_DABT.get(esr, "SAS")
-        value = gprs[0] & ((1 << bits) - 1)
+        value &= (1 << bits) - 1
         if ISS_DABT.get(esr, "SSE") and value >> (bits - 1):
             value |= MASK64 & ~((1 << bits) - 1)
-            if not ISS_DABT.get(esr, "SF"):
-                value &= 0xFFFF_FFFF
+        if not ISS_DABT.get(esr, "SF"):
+            value &= 0xFFFF_FFFF
         ctx.x[target] = value
     ctx.pc = ctx.pc + 4 & MASK64
 
 
 def _complete_ripas(rec: Rec, flags: int) -> None:
-    """Results of RSI_IPA_STATE_SET."""
-    request = rec.ripas
+    """Results of RSI_IPA_STATE_SET: how far the Host went, and whether it refuses the rest."""
+    request, rec.ripas = rec.ripas, None
     if request is None:
         return
     rejected = request.value is Ripas.RAM and request.addr != request.top and flags & ENTER_RIPAS_REJECT
-    x = rec.ctx.x
-    x[0], x[1], x[2], x[3] = RsiStatus.SUCCESS, request.addr, RESPONSE_REJECT if rejected else RESPONSE_ACCEPT, 0
-    rec.ripas = None
+    rec.ctx.x[0:4] = [_SUCCESS, request.addr, RESPONSE_REJECT if rejected else RESPONSE_ACCEPT, 0]
 
 
-def _complete_sysreg(rec: Rec, gprs: tuple[int, ...]) -> None:
-    """Value of a forwarded system register read."""
-    if rec.sysreg_read is not None:
-        if rec.sysreg_read != 31:
-            rec.ctx.x[rec.sysreg_read] = gprs[0]
-        rec.sysreg_read = None
-
-
-def _complete_host_call(port: El2Port, rec: Rec, gprs: tuple[int, ...]) -> None:
+def _complete_host_call(port: El2Port, rec: Rec, ipa: int, gprs: tuple[int, ...]) -> None:
     """Registers of RSI_HOST_CALL go to the Realm's structure; one that has become EMPTY gets nothing."""
-    ipa = rec.host_call_ipa
-    assert ipa is not None
     try:
         where = memory.locate(port, rec, ipa)
     except memory.EmptyError:
-        where = None
-    if where is not None:
-        port.bus.write(Pas.REALM, where + 8, _HOST_CALL_GPRS.pack(*gprs))
+        pass
+    else:
+        port.bus.write(Pas.REALM, where + _HOST_CALL_GPRS_OFFSET, _HOST_CALL_GPRS.pack(*gprs))
     rec.host_call_ipa = None
-    rec.ctx.x[0:4] = [RsiStatus.SUCCESS, 0, 0, 0]
+    rec.ctx.x[0:4] = [_SUCCESS, 0, 0, 0]
 
 
 COMMANDS: Final[tuple[Command, ...]] = (rmi_command(Rmi.REC_ENTER, rec_enter),)

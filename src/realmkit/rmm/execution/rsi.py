@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Final
 from realmkit.arch.pas import GRANULE_MASK, GRANULE_SIZE, Pas
 from realmkit.arch.rmi import ExitReason, Ripas, negotiate
 from realmkit.arch.rsi import ABI_VERSION, IPA_STATE_CHANGE_DESTROYED, HostCall, RealmConfig, Rsi, RsiStatus
+from realmkit.arch.time import CHARGE_PAGE
 from realmkit.machine.port import El2Port
 from realmkit.rmm.commands_ripas import uniform_ripas
 from realmkit.rmm.execution import memory, token
 from realmkit.rmm.execution.exits import leave
-from realmkit.rmm.measurement import extend_rem
+from realmkit.rmm.measurement import MEASUREMENT_SIZE, extend_rem
 from realmkit.rmm.state import AttestState, Rec, RipasRequest
 
 if TYPE_CHECKING:
@@ -27,6 +28,10 @@ Handler = Callable[..., Answer]
 
 _SUPPORTED: Final = (ABI_VERSION,)
 _WORDS: Final = struct.Struct("<8Q")
+_HOST_CALL: Final = struct.Struct("<H6x31Q")
+"""RsiHostCall."""
+_MEASUREMENTS: Final = 5
+"""RIM and four REMs."""
 
 
 class RsiRefusal(Exception):
@@ -52,16 +57,16 @@ def features(rmm: "Rmm", port: El2Port, rec: Rec, index: int) -> Answer:
 
 def measurement_read(rmm: "Rmm", port: El2Port, rec: Rec, index: int) -> Answer:
     """RSI_MEASUREMENT_READ: 0 is the RIM, 1 to 4 are REM0 to REM3."""
-    if index > 4:
+    if index >= _MEASUREMENTS:
         raise RsiRefusal("index_bound")
     return RsiStatus.SUCCESS, _WORDS.unpack(rec.realm.measurements[index]), None
 
 
 def measurement_extend(rmm: "Rmm", port: El2Port, rec: Rec, index: int, size: int, *value: int) -> Answer:
     """RSI_MEASUREMENT_EXTEND with the first ``size`` bytes of eight registers."""
-    if not 1 <= index <= 4:
+    if not 1 <= index < _MEASUREMENTS:
         raise RsiRefusal("index_bound")
-    if size > 64:
+    if size > MEASUREMENT_SIZE:
         raise RsiRefusal("size_bound")
     extend_rem(port, rec.realm, index, _WORDS.pack(*value)[:size])
     return RsiStatus.SUCCESS, (), None
@@ -72,7 +77,7 @@ def attestation_token_init(rmm: "Rmm", port: El2Port, rec: Rec, *challenge: int)
     if rmm.attestation is None:
         raise RsiRefusal("attestation_unavailable", RsiStatus.ERROR_UNKNOWN)
     token.start(rmm.attestation, rec, _WORDS.pack(*challenge))
-    return RsiStatus.SUCCESS, (token.MAX_SIZE,), None
+    return RsiStatus.SUCCESS, (token.size_bound(rmm.attestation),), None
 
 
 def attestation_token_continue(rmm: "Rmm", port: El2Port, rec: Rec, addr: int, offset: int, size: int) -> Answer:
@@ -103,8 +108,10 @@ def realm_config(rmm: "Rmm", port: El2Port, rec: Rec, addr: int) -> Answer:
     realm = rec.realm
     if not realm.is_protected(addr, GRANULE_SIZE):
         raise RsiRefusal("addr_bound")
+    where = memory.locate(port, rec, addr)
     config = RealmConfig(ipa_width=realm.ipa_width, hash_algo=realm.hash_algo, rpv=realm.rpv)
-    port.bus.write(Pas.REALM, memory.locate(port, rec, addr), config.pack())
+    port.bus.write(Pas.REALM, where, config.pack())
+    port.charge(CHARGE_PAGE)
     return RsiStatus.SUCCESS, (), None
 
 
@@ -141,12 +148,12 @@ def host_call(rmm: "Rmm", port: El2Port, rec: Rec, addr: int) -> Answer:
         raise RsiRefusal("addr_align")
     if not rec.realm.is_protected(addr, HostCall.SIZE):
         raise RsiRefusal("addr_bound")
-    call = HostCall.unpack(port.bus.read(Pas.REALM, memory.locate(port, rec, addr), HostCall.SIZE))
+    imm, *gprs = _HOST_CALL.unpack(port.bus.read(Pas.REALM, memory.locate(port, rec, addr), HostCall.SIZE))
     rec.host_call_ipa = addr
-    return RsiStatus.SUCCESS, (), lambda: leave(rmm, port, rec, ExitReason.HOST_CALL, imm=call.imm, gprs=call.gprs)
+    return RsiStatus.SUCCESS, (), lambda: leave(rmm, port, rec, ExitReason.HOST_CALL, imm=imm, gprs=tuple(gprs))
 
 
-HANDLERS: Final[dict[int, Handler]] = {
+HANDLERS: Final[dict[Rsi, Handler]] = {
     Rsi.VERSION: version,
     Rsi.FEATURES: features,
     Rsi.MEASUREMENT_READ: measurement_read,

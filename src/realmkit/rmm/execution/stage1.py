@@ -11,7 +11,7 @@ _GRANULES: Final = ({0: 12, 1: 16, 2: 14}, {1: 14, 2: 12, 3: 16})
 _ADDRESS: Final = (1 << 48) - 1
 
 
-def leaf_level(port: El2Port, rec: Rec, va: int, ipa: int) -> int:
+def faulting_level(port: El2Port, rec: Rec, va: int, ipa: int) -> int:
     """Level of the stage 1 descriptor that gave ``ipa`` for ``va``; 0 while the Realm's MMU is off.
 
     Reads only memory that the Realm can read now; where that is not possible the level reached so far is the answer.

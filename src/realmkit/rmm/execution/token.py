@@ -14,14 +14,20 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from realmkit.arch import claims
 from realmkit.arch.cose import sign1
 from realmkit.arch.events import TokenIssued
+from realmkit.arch.pas import GRANULE_SIZE
 from realmkit.arch.time import TOKEN_SLICE, TOKEN_SLICES
 from realmkit.machine.port import El2Port
 from realmkit.rmm.state import AttestState, RealmAttestation, Rec
 
-MAX_SIZE: Final = 4096
-"""Upper bound of a whole token in bytes."""
+_REALM_TOKEN_BOUND: Final = 1024
+"""More than the longest realm token (SHA-512 measurements) and the outer map take."""
 _FIELD: Final = 48
 _BINDING_ALGORITHM: Final = "sha-256"
+
+
+def size_bound(attestation: RealmAttestation) -> int:
+    """Upper bound of a whole token in bytes, in granules as a Realm's buffers are."""
+    return -(-(len(attestation.platform_token) + _REALM_TOKEN_BOUND) // GRANULE_SIZE) * GRANULE_SIZE
 
 
 def start(attestation: RealmAttestation, rec: Rec, challenge: bytes) -> None:
@@ -29,7 +35,6 @@ def start(attestation: RealmAttestation, rec: Rec, challenge: bytes) -> None:
     realm = rec.realm
     size = realm.hash_algo.digest_size
     rim, *rems = (value[:size] for value in realm.measurements)
-    rec.challenge = challenge
     rec.token_payload = cbor2.dumps(
         {
             claims.CHALLENGE: challenge,
