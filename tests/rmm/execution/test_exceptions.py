@@ -201,6 +201,16 @@ def test_a_buffer_that_is_not_there_is_a_data_abort(call: Rsi, ipa: int) -> None
     assert bench.refused(1).label == "rec_mmio", "it is not emulatable"
 
 
+@pytest.mark.parametrize("call", [Rsi.HOST_CALL, Rsi.REALM_CONFIG])
+def test_a_new_page_is_no_memory_of_the_realm_while_it_is_destroyed(call: Rsi) -> None:
+    """The Host puts a page of its own making behind a DESTROYED address: the RMM does not use it for the Realm."""
+    bench = running()
+    page = bench.page(bench.rd, DESTROYED)
+    record = bench.smc(call, DESTROYED)
+    only(record, exit_reason=ExitReason.SYNC, esr=0x24 << 26 | 0x7, hpfar=DESTROYED >> 8)
+    assert not any(bench.bus.read(Pas.REALM, page, 4096))
+
+
 def test_a_buffer_below_a_block_entry_names_the_level() -> None:
     bench = running()
     bench.smc(Rsi.IPA_STATE_SET, EMPTY_BLOCK, EMPTY_BLOCK + 0x20_0000, 1, 0)

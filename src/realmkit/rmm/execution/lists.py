@@ -62,8 +62,9 @@ def misr(ich: IchState) -> int:
     """ICH_MISR_EL2: the maintenance interrupts that are asserted."""
     hcr, lrs = ich.hcr, ich.lr[:LIST_REGISTERS]
     result = 0
-    if any(value & (_STATE | _HW | _EOI) == _EOI for value in lrs):
-        result = 1  # EOI
+    for value in lrs:
+        if value & (_STATE | _HW | _EOI) == _EOI:
+            result = 1  # EOI
     if not hcr & GICV3_HCR_HOST_MASK:
         return result
     if hcr >> 1 & 1 and sum(1 for value in lrs if value & _STATE) <= 1:
