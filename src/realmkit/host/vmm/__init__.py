@@ -1,0 +1,1 @@
+"""The virtual machine monitor: images, devicetree, launch plans, emulated devices."""
