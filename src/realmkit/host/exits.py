@@ -7,7 +7,7 @@ from realmkit.arch.pas import Pas
 from realmkit.arch.rmi import ExitReason
 from realmkit.machine.port import Bus
 
-_ENTER = struct.Struct("<31QQ16Q")
+_ENTER = struct.Struct("<31Q8xQ16Q")
 _EXIT = 0x800
 _SYNDROME = struct.Struct("<3Q")
 _GPRS = struct.Struct("<31Q")

@@ -28,7 +28,7 @@ from unicorn.arm64_const import (
     UC_ARM64_REG_SP,
     UC_CPU_ARM64_MAX,
 )
-from unicorn.unicorn_const import UC_ERR_EXCEPTION, UC_TLB_VIRTUAL
+from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_ERR_EXCEPTION, UC_TLB_VIRTUAL
 
 from realmkit.machine.context import CpuContext
 from realmkit.machine.core.native import RegisterFile
@@ -188,7 +188,7 @@ class Engine:
 
     def flush(self) -> None:
         """Forget translations."""
-        self.uc.ctl_flush_tlb()
+        self.uc.ctl(UC_CTL_TLB_FLUSH, UC_CTL_IO_WRITE)
         self.pages.clear()
 
     def forget_code(self, granule: int) -> None:
