@@ -2,12 +2,14 @@
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
 from typing import Any, TextIO
 
 from realmkit import __version__
-from realmkit.arch.events import Call, Event, RecExited
+from realmkit.arch.esr import Ec, exception_class
+from realmkit.arch.events import Call, Event, ExceptionTaken, RecExited
 
 TRACE_SCHEMA = 1
 
@@ -16,6 +18,8 @@ def _plain(value: Any) -> Any:
     """A JSON value: bytes become hex, enumerations their name; integers stay numbers, whatever their size."""
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int(value)
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, dict):
@@ -73,3 +77,41 @@ class Counts:
                 ("rec_exits", self.rec_exits),
             )
         }
+
+
+LOOP_LENGTH = 20_000
+"""Exceptions in a row from the same place before code counts as crashed."""
+_CRASHES = frozenset(
+    {Ec.UNKNOWN, Ec.ILLEGAL_STATE, Ec.IABT_LOWER, Ec.IABT_SAME, Ec.PC_ALIGN, Ec.DABT_SAME, Ec.SP_ALIGN}
+)
+"""Not the classes that polling makes: traps of WFI, accesses to emulated devices, calls."""
+
+
+class ExceptionLoop:
+    """Notices code that only takes the same exception again and again, such as a fault in its own vectors."""
+
+    def __init__(self) -> None:
+        self.description = ""
+        self.on_loop: Callable[[], None] | None = None
+        self._last: tuple[int, int, int, int] | None = None
+        self._length = 0
+
+    def __call__(self, event: Event) -> None:
+        """Observe one event."""
+        if not isinstance(event, ExceptionTaken) or event.kind != "sync":
+            return
+        if exception_class(event.esr) not in _CRASHES:
+            self._last = None
+            return
+        key = (event.pe, event.pc, event.esr, event.far)
+        if key != self._last:
+            self._last, self._length = key, 0
+            return
+        self._length += 1
+        if self._length == LOOP_LENGTH:
+            self.description = (
+                f"exception loop: the instruction at {event.pc:#x} takes the same exception for ever "
+                f"(ESR {event.esr:#x}, FAR {event.far:#x})"
+            )
+            if self.on_loop is not None:
+                self.on_loop()

@@ -1,0 +1,254 @@
+"""A launch from configuration to report: boot, create, run, attest, destroy. No terminal here.
+
+Phases are announced to a :class:`Watcher`; the result is a :class:`Launch` that holds everything the report says.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from realmkit.arch.errors import RealmkitError
+from realmkit.arch.events import Event, GptChange, Measured
+from realmkit.arch.pas import Pas
+from realmkit.arch.plan import LaunchPlan
+from realmkit.arch.rmi import HashAlgorithm
+from realmkit.attestation import Expectations, TrustAnchor, Verdict, predict_rim, verify
+from realmkit.cli.observers import Counts, ExceptionLoop
+from realmkit.host.hypervisor import Hypervisor, Outcome, RunningRealm, RunResult
+from realmkit.host.physical_gic import PhysicalGic
+from realmkit.host.rmi import RmiError
+from realmkit.host.vmm import images
+from realmkit.host.vmm.console import Console
+from realmkit.host.vmm.hostcall import HostCallServices
+from realmkit.host.vmm.launch import plan
+from realmkit.host.vmm.layout import RAM_BASE, VmConfig
+from realmkit.host.vmm.machine import build_devices
+from realmkit.machine.platforms import BANK0_MAX, DRAM_STEP, GIB, fvp
+from realmkit.stack import Stack, assemble
+
+REPORT_SCHEMA: Final = 1
+PHASES: Final = ("create", "run", "destroy", "total")
+DIGEST_SIZES: Final = {HashAlgorithm.SHA_256: 32, HashAlgorithm.SHA_512: 64}
+HASH_NAMES: Final = {HashAlgorithm.SHA_256: "sha-256", HashAlgorithm.SHA_512: "sha-512"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to launch. ``image`` is the content of a guest image that is called ``name`` in messages."""
+
+    image: bytes
+    name: str
+    config: VmConfig
+    challenge: bytes
+    max_ticks: int | None = None
+    seed: int = 0
+
+
+class Watcher(Protocol):
+    """Sees a launch as it goes."""
+
+    def phase(self, name: str) -> None:
+        """A phase begins."""
+
+    def console(self, data: bytes) -> None:
+        """The Realm printed something."""
+
+
+@dataclass(slots=True)
+class Measurements:
+    """RIM and REMs as the RMM's events tell them: an observer."""
+
+    values: dict[int, bytes] = field(default_factory=dict)
+
+    def __call__(self, event: Event) -> None:
+        """Observe one event."""
+        if isinstance(event, Measured):
+            self.values[event.index] = event.value
+
+
+@dataclass(slots=True)
+class RealmGranules:
+    """Granules that the Monitor has moved into the Realm PAS and not back: an observer."""
+
+    held: set[int] = field(default_factory=set)
+
+    def __call__(self, event: Event) -> None:
+        """Observe one event."""
+        if isinstance(event, GptChange):
+            if event.after == Pas.REALM.name:
+                self.held.add(event.pa)
+            else:
+                self.held.discard(event.pa)
+
+
+@dataclass(slots=True)
+class Launch:
+    """A launch and what came of it; members that were not reached stay None."""
+
+    request: Request
+    stack: Stack
+    counts: Counts
+    loop: ExceptionLoop
+    measured: Measurements = field(default_factory=Measurements)
+    granules: RealmGranules = field(default_factory=RealmGranules)
+    console: Console = field(default_factory=Console)
+    times: dict[str, float] = field(default_factory=dict)
+    plan: LaunchPlan | None = None
+    services: HostCallServices | None = None
+    result: RunResult | None = None
+    verdict: Verdict | None = None
+    not_scrubbed: int = 0
+    ticks: int = 0
+
+    @property
+    def outcome(self) -> tuple[str, str]:
+        """(outcome, reason); the outcome is ``ok`` only when every promise held."""
+        result, services = self.result, self.services
+        if result is None or services is None:
+            return "failed", "the Realm did not run"
+        if self.loop.description:
+            return "crashed", self.loop.description
+        if result.outcome is not Outcome.POWERED_OFF:
+            return result.outcome.value, result.reason
+        if services.failed:
+            return "failed", f"the Realm reports that step {services.failed[0]} failed"
+        if self.verdict is None:
+            return "not-attested", "the Realm handed out no attestation token"
+        if not self.verdict.verified:
+            bad = next(check for check in self.verdict.checks if not check.ok)
+            return "not-verified", f"the token does not verify: {bad.name}: {bad.status}"
+        if self.granules.held or self.not_scrubbed:
+            return "not-clean", "granules were left in the Realm world or came back with contents"
+        return "ok", result.reason
+
+    def report(self) -> dict[str, Any]:
+        """The report in the form of its schema (docs/reference.md)."""
+        config = self.request.config
+        digest = DIGEST_SIZES[config.hash_algo]
+        outcome, reason = self.outcome
+        verdict = self.verdict
+        return {
+            "schema": REPORT_SCHEMA,
+            "outcome": outcome,
+            "reason": reason,
+            "realm": {
+                "ipa_width": None if self.plan is None else self.plan.realm.ipa_width,
+                "hash_algo": HASH_NAMES[config.hash_algo],
+                "rim": self.measured.values.get(0, bytes(64))[:digest].hex(),
+                "rem": [self.measured.values.get(n, bytes(64))[:digest].hex() for n in range(1, 5)],
+                "rpv": config.rpv.ljust(64, b"\0").hex(),
+                "vcpus": config.vcpus,
+            },
+            "attestation": {"verified": False, "token_bytes": 0, "checks": []}
+            if verdict is None
+            else verdict.as_dict(),
+            "console": self.console.text,
+            "counts": {**self.counts.as_dict(), "ticks": self.ticks},
+            "time": {
+                f"{name}_s": round(self.times.get(name, 0.0), 6) for name in ("create", "run", "destroy", "total")
+            },
+            "teardown": {"granules_not_ns": len(self.granules.held), "granules_not_scrubbed": self.not_scrubbed},
+        }
+
+
+def default_challenge(seed: int) -> bytes:
+    """The owner's nonce where none is given: fixed by the seed, so that runs can be repeated."""
+    return hashlib.sha512(f"realmkit challenge {seed}".encode()).digest()
+
+
+def platform_dram(guest_memory: int) -> int:
+    """DRAM of the platform for a guest: twice its memory, at least 4 GiB."""
+    wanted = max(4 * GIB, 2 * guest_memory, BANK0_MAX)
+    return -(-wanted // DRAM_STEP) * DRAM_STEP
+
+
+def prepare(request: Request, watcher: Watcher) -> Launch:
+    """Boot a machine for a request, with the observers that the report needs."""
+    watcher.phase("boot")
+    counts, loop = Counts(), ExceptionLoop()
+    stack = assemble(fvp(platform_dram(request.config.memory)), seed=request.seed)
+    launch = Launch(request, stack, counts, loop)
+    launch.console = Console(watcher.console)
+    for observer in (counts, loop, launch.measured, launch.granules):
+        stack.events.subscribe(observer)
+    return launch
+
+
+def execute(launch: Launch, hypervisor: Hypervisor, watcher: Watcher) -> None:
+    """Create, run, attest and destroy. Raises RealmkitError for a request that cannot be; nothing is left then."""
+    started = time.perf_counter()
+    request = launch.request
+    config = request.config
+    image = images.load(request.image, request.name, RAM_BASE, config.ram_top)
+    launch.plan = plan(config, config.realm(hypervisor.rmi.features()), image)
+    devices = build_devices(config, launch.console)
+    watcher.phase("create")
+    with _timed(launch, "create"):
+        running = hypervisor.create(launch.plan, devices)
+    services = HostCallServices(request.challenge, _shared_reader(hypervisor, running))
+    launch.services = devices.host_calls = services
+    try:
+        watcher.phase("run")
+        launch.loop.on_loop = lambda: setattr(hypervisor, "stop_requested", True)
+        with _timed(launch, "run"):
+            launch.result = _run(hypervisor, running, request.max_ticks)
+    finally:
+        watcher.phase("destroy")
+        with _timed(launch, "destroy"):
+            hypervisor.destroy(running)
+        launch.not_scrubbed = hypervisor.memory.not_scrubbed
+        launch.ticks = hypervisor.port.now()
+    if services.token:
+        watcher.phase("verify")
+        launch.verdict = verify(
+            services.token,
+            trust_anchor=TrustAnchor.from_pem(launch.stack.trust_anchor_pem()),
+            challenge=request.challenge,
+            expected=Expectations(
+                rim=predict_rim(launch.plan),
+                rpv=config.rpv.ljust(64, b"\0"),
+                hash_algo=HASH_NAMES[config.hash_algo],
+            ),
+        )
+    launch.times["total"] = time.perf_counter() - started
+
+
+def make_hypervisor(launch: Launch) -> Hypervisor:
+    """The Host of a launch, on the primary PE, with all Non-secure memory."""
+    platform = launch.stack.machine.platform
+    return Hypervisor(
+        launch.stack.host_port(),
+        [(part.base, part.size) for part in platform.nonsecure_ram()],
+        PhysicalGic(platform.device("gicd").base, platform.device("gicr").base),
+    )
+
+
+def _run(hypervisor: Hypervisor, running: RunningRealm, max_ticks: int | None) -> RunResult:
+    try:
+        return hypervisor.run(running, max_ticks=max_ticks)
+    except RmiError as error:
+        return RunResult(Outcome.FAILED, str(error))
+    except RealmkitError as error:
+        return RunResult(Outcome.STUCK, str(error))
+
+
+def _shared_reader(hypervisor: Hypervisor, running: RunningRealm) -> Any:
+    bus = hypervisor.port.bus
+
+    def read(ipa: int, size: int) -> bytes | None:
+        pa = running.realm.shared.get(ipa)
+        return None if pa is None else bus.read(Pas.NS, pa, size)
+
+    return read
+
+
+@contextmanager
+def _timed(launch: Launch, name: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    try:
+        yield
+    finally:
+        launch.times[name] = time.perf_counter() - begin

@@ -1,0 +1,71 @@
+"""Values of command line options: text to numbers, with errors that say what would be right."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from realmkit.arch.errors import RealmkitError
+from realmkit.attestation.verify import MAX_CHALLENGE, MIN_CHALLENGE
+
+_SIZE: Final = re.compile(r"(\d+)([BKMGT]?)", re.IGNORECASE | re.ASCII)
+_UNITS: Final = {"B": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+MAX_RPV: Final = 64
+
+
+def size(text: str) -> int:
+    """Bytes of ``64M``, ``2G``, ``512K``, ``4096B``; a bare number counts MiB, as kvmtool has it."""
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise RealmkitError(f"{text!r} is not a size: write a number with B, K, M, G or T, such as 64M")
+    return int(match[1]) << _UNITS[match[2].upper() or "M"]
+
+
+def number(text: str) -> int:
+    """A whole number, decimal or with 0x."""
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise RealmkitError(f"{text!r} is not a number: write decimal digits, or 0x and hexadecimal ones") from None
+    if value < 0:
+        raise RealmkitError(f"{text!r} is negative: addresses and counts are not")
+    return value
+
+
+def challenge(text: str) -> bytes:
+    """32 to 64 bytes from hexadecimal digits."""
+    try:
+        value = bytes.fromhex(text.removeprefix("0x"))
+    except ValueError:
+        raise RealmkitError(f"challenge {text!r} is not hexadecimal: write 64 to 128 hexadecimal digits") from None
+    if not MIN_CHALLENGE <= len(value) <= MAX_CHALLENGE:
+        raise RealmkitError(
+            f"a challenge has {MIN_CHALLENGE} to {MAX_CHALLENGE} bytes, this one has {len(value)}: "
+            f"write {2 * MIN_CHALLENGE} to {2 * MAX_CHALLENGE} hexadecimal digits"
+        )
+    return value
+
+
+def personalization(text: str) -> bytes:
+    """A Realm personalization value: UTF-8, at most 64 bytes, zero-padded."""
+    value = text.encode("utf-8", "surrogateescape")
+    if len(value) > MAX_RPV:
+        raise RealmkitError(f"a Realm personalization value has at most {MAX_RPV} bytes, this one has {len(value)}")
+    return value.ljust(MAX_RPV, b"\0")
+
+
+def check_writable(path: Path | None, what: str) -> None:
+    """Fail early, before minutes of work, where a result file cannot be written."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise RealmkitError(f"cannot write {what} {path}: it is a directory")
+    if not path.parent.is_dir():
+        raise RealmkitError(f"cannot write {what} {path}: there is no directory {path.parent}")
+
+
+def write_file(path: Path, content: bytes, what: str) -> None:
+    """Write a result, with an error that names it."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise RealmkitError(f"cannot write {what} {path}: {error.strerror}") from error

@@ -1,0 +1,100 @@
+"""What a person sees of a launch: phases, the Realm's console, a summary. Wall-clock values only on a terminal."""
+
+import sys
+from typing import Any, Final
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from realmkit.cli.launch import Launch
+
+_PHASES: Final = {
+    "boot": "booting the machine: Monitor (measured boot), RMM",
+    "create": "creating the Realm: delegate, populate, measure, activate",
+    "run": "running the Realm",
+    "destroy": "destroying the Realm: reclaim, scrub, undelegate",
+    "verify": "verifying the attestation token as the Realm's owner",
+}
+_MARKS: Final = {True: "[green]ok[/]", False: "[red]FAILED[/]"}
+
+
+class LaunchView:
+    """Shows a launch on a console; it is a :class:`realmkit.cli.launch.Watcher`."""
+
+    def __init__(self, console: Console, out: Any = None) -> None:
+        self._console = console
+        self._out = sys.stdout if out is None else out
+        self._status: Status | None = None
+        self._at_line_start = True
+
+    def phase(self, name: str) -> None:
+        """Announce a phase; the spinner stops while the Realm owns the screen."""
+        self.stop()
+        text = _PHASES[name]
+        if not self._at_line_start:
+            self._write("\n")
+        if self._console.is_terminal and name != "run":
+            self._status = self._console.status(text)
+            self._status.start()
+        self._console.print(f"[bold cyan]==[/] {text}", highlight=False)
+
+    def console(self, data: bytes) -> None:
+        """Pass the Realm's output on, as it comes."""
+        self._write(data.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", ""))
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._out.write(text)
+            self._out.flush()
+            self._at_line_start = text.endswith("\n")
+
+    def stop(self) -> None:
+        """End the spinner, if there is one."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def summary(self, launch: Launch) -> None:
+        """The table at the end."""
+        self.stop()
+        if not self._at_line_start:
+            self._write("\n")
+        report = launch.report()
+        table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+        table.add_column(style="bold", no_wrap=True)
+        table.add_column(overflow="fold")
+        realm = report["realm"]
+        table.add_row("RIM", realm["rim"])
+        for index, value in enumerate(realm["rem"]):
+            if value.strip("0"):
+                table.add_row(f"REM{index}", value)
+        table.add_row("IPA width", f"{realm['ipa_width']} bits, {realm['vcpus']} VCPU, {realm['hash_algo']}")
+        table.add_row("token", _token_row(report["attestation"]))
+        for check in report["attestation"]["checks"]:
+            table.add_row("", f"{_MARKS[check['ok']]} {check['name']}: {check['status']}")
+        table.add_row("REC exits", _counts_row(report["counts"]["rec_exits"]))
+        table.add_row("RSI calls", _counts_row(report["counts"]["rsi"]))
+        table.add_row("RMI calls", f"{sum(report['counts']['rmi'].values())}")
+        table.add_row("virtual time", f"{report['counts']['ticks']} ticks of 10 ns")
+        teardown = report["teardown"]
+        table.add_row(
+            "teardown",
+            f"{teardown['granules_not_ns']} granules not Non-secure, {teardown['granules_not_scrubbed']} not scrubbed",
+        )
+        if self._console.is_terminal:
+            times = ", ".join(f"{name[:-2]} {value * 1000:.0f} ms" for name, value in report["time"].items())
+            table.add_row("wall time", times)
+        good = report["outcome"] == "ok"
+        table.add_row("outcome", f"{'[green]' if good else '[red]'}{report['outcome']}[/]: {report['reason']}")
+        self._console.print(table, highlight=False)
+
+
+def _token_row(attestation: dict[str, Any]) -> str:
+    if not attestation["token_bytes"]:
+        return "none"
+    return f"{attestation['token_bytes']} bytes, {'verified' if attestation['verified'] else '[red]NOT verified[/]'}"
+
+
+def _counts_row(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
