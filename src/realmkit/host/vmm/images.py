@@ -23,7 +23,7 @@ MAX_IMAGE: Final = 1 << 30
 _LINUX_MAGIC: Final = b"ARM\x64"
 _LINUX_HEADER: Final = struct.Struct("<IIQQQ")
 _GZIP: Final = b"\x1f\x8b"
-_ELF: Final = b"\x7fELF"
+ELF_MAGIC: Final = b"\x7fELF"
 _BLOCK: Final = 2 << 20
 
 
@@ -64,12 +64,12 @@ def read_file(path: Path, what: str = "image") -> bytes:
 
 def load(content: bytes, name: str, ram_base: int, ram_top: int) -> GuestImage:
     """Recognise and place an image inside RAM [``ram_base``, ``ram_top``)."""
-    if content[:2] == _GZIP:
-        content = _gunzip(content, name)
+    if is_gzip(content):
+        content = gunzip(content, name)
     if not content:
         raise RealmkitError(f"{name} is empty")
-    if content[:4] == _ELF:
-        image = _load_elf(content, name)
+    if content[:4] == ELF_MAGIC:
+        image = load_elf(content, name)
     elif content[56:60] == _LINUX_MAGIC:
         image = _load_linux(content, name, ram_base)
     else:
@@ -88,7 +88,13 @@ def load(content: bytes, name: str, ram_base: int, ram_top: int) -> GuestImage:
     return image
 
 
-def _gunzip(content: bytes, name: str) -> bytes:
+def is_gzip(content: bytes) -> bool:
+    """Whether a file is compressed."""
+    return content[:2] == _GZIP
+
+
+def gunzip(content: bytes, name: str) -> bytes:
+    """Contents of a gzip file that is called ``name`` in errors."""
     try:
         with gzip.GzipFile(fileobj=BytesIO(content)) as stream:
             unpacked = stream.read(MAX_IMAGE + 1)
@@ -99,7 +105,8 @@ def _gunzip(content: bytes, name: str) -> bytes:
     return unpacked
 
 
-def _load_elf(content: bytes, name: str) -> GuestImage:
+def load_elf(content: bytes, name: str) -> GuestImage:
+    """A linked AArch64 program, at the physical addresses of its segments."""
     try:
         elf = ELFFile(BytesIO(content))
         header = elf.header
