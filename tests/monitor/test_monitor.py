@@ -215,8 +215,8 @@ def test_calls_are_events_with_names() -> None:
         ("el3", "GTSI_DELEGATE", "E_RMM_BAD_ADDR", {}),
         ("el3", "ATTEST_GET_REALM_KEY", "E_RMM_OK", {"size": 48}),
         ("el3", "SMC_C40001CE", "E_RMM_UNK", {}),
-        ("host-psci", "PSCI_CPU_ON", "0", {}),
-        ("host-psci", "PSCI_SYSTEM_OFF", "no return", {}),
+        ("host-psci", "CPU_ON", "0", {}),
+        ("host-psci", "SYSTEM_OFF", "no return", {}),
         ("host-psci", "SMC_84000061", "-1", {}),
     ]
     assert calls[1].arguments == {"pa": 0x123}

@@ -15,7 +15,7 @@ from realmkit.arch.events import Event, GptChange, Measured
 from realmkit.arch.pas import Pas
 from realmkit.arch.plan import LaunchPlan
 from realmkit.arch.rmi import HashAlgorithm
-from realmkit.attestation import Expectations, TrustAnchor, Verdict, predict_rim, verify
+from realmkit.attestation import Expectations, ExpectedComponent, TrustAnchor, Verdict, predict_rim, verify
 from realmkit.cli.observers import Counts, ExceptionLoop
 from realmkit.host.hypervisor import Hypervisor, Outcome, RunningRealm, RunResult
 from realmkit.host.physical_gic import PhysicalGic
@@ -203,17 +203,32 @@ def execute(launch: Launch, hypervisor: Hypervisor, watcher: Watcher) -> None:
         launch.ticks = hypervisor.port.now()
     if services.token:
         watcher.phase("verify")
-        launch.verdict = verify(
-            services.token,
-            trust_anchor=TrustAnchor.from_pem(launch.stack.trust_anchor_pem()),
-            challenge=request.challenge,
-            expected=Expectations(
-                rim=predict_rim(launch.plan),
-                rpv=config.rpv.ljust(64, b"\0"),
-                hash_algo=HASH_NAMES[config.hash_algo],
-            ),
-        )
+        launch.verdict = _appraise(launch, launch.plan, services.token)
     launch.times["total"] = time.perf_counter() - started
+
+
+def _appraise(launch: Launch, built: LaunchPlan, token: bytes) -> Verdict:
+    """The owner's judgement: RIM from the plan, platform identity and firmware as its vendor endorses them."""
+    platform = launch.stack.attestation
+    config = launch.request.config
+    return verify(
+        token,
+        trust_anchor=TrustAnchor.from_pem(
+            launch.stack.trust_anchor_pem(),
+            implementation_id=platform.implementation_id,
+            instance_id=platform.instance_id,
+        ),
+        challenge=launch.request.challenge,
+        expected=Expectations(
+            rim=predict_rim(built),
+            rpv=config.rpv.ljust(64, b"\0"),
+            hash_algo=HASH_NAMES[config.hash_algo],
+            config=platform.config,
+            components=tuple(
+                ExpectedComponent(part.measurement, part.kind, part.version) for part in platform.components
+            ),
+        ),
+    )
 
 
 def make_hypervisor(launch: Launch) -> Hypervisor:

@@ -13,7 +13,7 @@ from realmkit.cli.run import run
 
 app = typer.Typer(
     name="realmkit",
-    help="The Arm Confidential Compute Architecture software stack in one program: RME hardware, Monitor, RMM, Host, Realms.",
+    help="The Arm Confidential Compute Architecture software stack in one program.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

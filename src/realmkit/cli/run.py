@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from realmkit.host.vmm.images import read_file
 from realmkit.host.vmm.layout import VmConfig
 from realmkit.realm import embedded_payload
 
+WIDTH = 160
+"""Columns where the output is no terminal: no line of the summary breaks."""
 _HASHES = {"sha256": HashAlgorithm.SHA_256, "sha512": HashAlgorithm.SHA_512}
 
 
@@ -90,7 +93,7 @@ def run(
         max_ticks=max_ticks,
         seed=seed,
     )
-    view = LaunchView(Console())
+    view = LaunchView(Console(width=None if sys.stdout.isatty() else WIDTH))
     try:
         launch = prepare(request, view)
         with _tracing(launch, trace), _interruptible(hypervisor := make_hypervisor(launch)):

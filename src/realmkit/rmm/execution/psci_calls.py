@@ -88,6 +88,6 @@ def _exit(rmm: "Rmm", port: El2Port, rec: Rec, fid: int, arguments: list[int], *
 
 
 def _report(port: El2Port, fid: int, arguments: list[int], x0: int, status: str) -> None:
-    name = psci.NAMES.get(fid, f"PSCI_{fid:08X}")
+    name = psci.NAMES.get(fid, f"{fid:#x}")
     named = {f"x{n}": value for n, value in enumerate(arguments, 1)}
     port.events.emit(Call(port.now(), port.index, "psci", name, fid, named, x0, status, {}))

@@ -1,0 +1,317 @@
+"""``realmkit boot``: run bare-metal Host images at NS-EL2."""
+
+import json
+import re
+import signal
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final, TextIO
+
+import typer
+
+from realmkit.arch.errors import RealmkitError
+from realmkit.arch.events import Call, Event, EventHub
+from realmkit.baremetal import BareMetal, Configuration, Limits, NonVolatile, PlacedImage, Result, parse_placement, place
+from realmkit.cli import options
+from realmkit.cli.observers import Counts, Trace
+from realmkit.host.vmm.images import read_file
+from realmkit.machine.board import UARTS
+from realmkit.machine.platform import AddressRange
+
+REPORT_SCHEMA: Final = 1
+LAST_EVENTS: Final = 16
+_NVM: Final = re.compile(r"([^:]+):([^=]+?)(?:=(.+))?", re.DOTALL)
+_UNITS: Final = {"K": 10, "M": 20, "G": 30}
+
+
+class UartConsole:
+    """Shows what UARTs print as it comes: on the terminal each line with the name of its UART, or in files."""
+
+    def __init__(self, out: TextIO, routes: dict[int, BinaryIO | None]) -> None:
+        self._out = out
+        self._routes = routes
+        self._last = -1
+        self._at_line_start = True
+
+    def __call__(self, uart: int, data: bytes) -> None:
+        """Output of a UART."""
+        if uart in self._routes:
+            sink = self._routes[uart]
+            if sink is not None:
+                sink.write(data)
+                return
+            self._out.write(_text(data))
+        else:
+            self._labelled(uart, _text(data))
+        self._out.flush()
+
+    def _labelled(self, uart: int, text: str) -> None:
+        if uart != self._last and not self._at_line_start:
+            self._out.write("\n")
+            self._at_line_start = True
+        self._last = uart
+        for line in text.splitlines(keepends=True):
+            if self._at_line_start:
+                self._out.write(f"uart{uart}| ")
+            self._out.write(line)
+            self._at_line_start = line.endswith("\n")
+
+    def finish(self) -> None:
+        """Complete the last line."""
+        if not self._at_line_start:
+            self._out.write("\n")
+            self._out.flush()
+            self._at_line_start = True
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace").replace("\r", "")
+
+
+class LastEvents:
+    """The last few events, for a run that ends badly: an observer."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Event] = deque(maxlen=LAST_EVENTS)
+
+    def __call__(self, event: Event) -> None:
+        """Observe one event."""
+        self._kept.append(event)
+
+    def lines(self) -> list[str]:
+        """One line for each event, oldest first."""
+        return [_describe(event) for event in self._kept]
+
+
+def _describe(event: Event) -> str:
+    values = ", ".join(
+        f"{f.name}={value:#x}" if isinstance(value, int) and not isinstance(value, bool) else f"{f.name}={value}"
+        for f in fields(event)
+        if f.name not in ("tick", "pe") and (value := getattr(event, f.name)) not in ({}, None)
+    )
+    return f"{event.tick} PE {event.pe}: {type(event).__name__} {values}"
+
+
+class HostCounts(Counts):
+    """Counts of a Host image: also its own PSCI calls, and the calls that firmware did not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.host_psci: Counter[str] = Counter()
+        self.unknown: Counter[str] = Counter()
+        self._by_interface["host-psci"] = self.host_psci
+        self.last_unknown = ""
+
+    def __call__(self, event: Event) -> None:
+        """Observe one event."""
+        super().__call__(event)
+        if isinstance(event, Call) and event.interface == "host-psci" and event.status == "-1":
+            self.unknown[event.name] += 1
+            self.last_unknown = f"{event.name} by PE {event.pe}"
+
+    def as_dict(self) -> dict[str, dict[str, int]]:
+        """Counts by name, sorted."""
+        return {**super().as_dict(), "host_psci": dict(sorted(self.host_psci.items()))}
+
+
+def boot(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE[@ADDR]...",
+            help="ELF (address optional), flat binary, or either in gzip form, loaded into Non-secure memory.",
+            show_default=False,
+        ),
+    ],
+    entry: Annotated[
+        str | None,
+        typer.Option(help="Where the primary PE starts. Default: entry of the first image.", metavar="ADDR"),
+    ] = None,
+    cpus: Annotated[int, typer.Option("--cpus", "-c", help="Number of PEs, 1 to 8.")] = 1,
+    nvm: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory that survives a reset; with FILE also the end of the run.", metavar="ADDR:SIZE[=FILE]"
+        ),
+    ] = None,
+    uart: Annotated[
+        list[str] | None,
+        typer.Option(help="Send the output of UART N to a file, or unlabelled to standard output.", metavar="N=FILE|-"),
+    ] = None,
+    dtb: Annotated[
+        str | None,
+        typer.Option(help="A devicetree blob; X0 holds its address at entry.", metavar="FILE[@ADDR]"),
+    ] = None,
+    until: Annotated[
+        str, typer.Option(help="End successfully when a UART has printed this text.", metavar="TEXT")
+    ] = "",
+    max_ticks: Annotated[
+        int | None, typer.Option(help="Stop at this virtual time, in ticks of 10 ns.", min=1, show_default=False)
+    ] = None,
+    timeout_virtual: Annotated[
+        float | None,
+        typer.Option(help="Stop after this many seconds of virtual time.", metavar="SECONDS", show_default=False),
+    ] = None,
+    secure: Annotated[
+        str | None,
+        typer.Option(help="An image for the Secure world, entered at boot and by FF-A.", metavar="IMAGE[@ADDR]"),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the report here.", metavar="FILE.json", show_default=False)
+    ] = None,
+    trace: Annotated[
+        Path | None,
+        typer.Option(help="Write every event here, one JSON object a line.", metavar="FILE.jsonl", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the platform's keys.", min=0)] = 0,
+) -> None:
+    """Boot bare-metal Host images at NS-EL2 of the fvp platform, and run until power off, idle for ever, the
+    text, or a limit.
+
+    Exit code 0: the image powered off, or printed the text of --until. 1: it ended in any other way, and the
+    reason is printed. 2: wrong usage.
+    """
+    for path, what in ((report, "the report"), (trace, "the trace")):
+        options.check_writable(path, what)
+    if timeout_virtual is not None and not 0 < timeout_virtual < 1e9:
+        raise RealmkitError(f"--timeout-virtual {timeout_virtual} is not a positive number of seconds below 10^9")
+    configuration = Configuration(
+        images=tuple(_load(text) for text in images),
+        entry=None if entry is None else options.number(entry),
+        cpus=cpus,
+        nvm=None if nvm is None else parse_nvm(nvm),
+        **_devicetree(dtb),
+        seed=seed,
+    )
+    limits = Limits(until, max_ticks, timeout_virtual)
+    counts, last = HostCounts(), LastEvents()
+    events = EventHub()
+    with ExitStack() as resources:
+        console = UartConsole(sys.stdout, _routes(uart or [], resources))
+        for observer in (counts, last):
+            events.subscribe(observer)
+        if trace is not None:
+            events.subscribe(Trace(_open(resources, trace), {"images": images, "cpus": cpus}))
+        machine = BareMetal(configuration, events=events, output=console)
+        with _interruptible(machine.interrupt):
+            result = machine.run(limits)
+        console.finish()
+    if report is not None:
+        content = json.dumps(describe(result, counts, last), indent=2) + "\n"
+        options.write_file(report, content.encode(), "the report")
+    for line in ending(result, counts, last):
+        print(line)
+    raise typer.Exit(0 if result.outcome.good else 1)
+
+
+def describe(result: Result, counts: HostCounts, last: LastEvents) -> dict[str, Any]:
+    """The report in the form of its schema (docs/reference.md)."""
+    return {
+        "schema": REPORT_SCHEMA,
+        "outcome": result.outcome.value,
+        "reason": result.reason,
+        "ticks": result.ticks,
+        "resets": result.resets,
+        "uarts": {f"uart{uart}": text for uart, text in result.uarts.items()},
+        "counts": counts.as_dict(),
+        "missing_device": result.missing or None,
+        "unknown_calls": dict(sorted(counts.unknown.items())),
+        "pes": [] if result.diagnosis is None else result.diagnosis.as_dict(),
+        "last_events": [] if result.outcome.good else last.lines(),
+    }
+
+
+def ending(result: Result, counts: HostCounts, last: LastEvents) -> list[str]:
+    """What is printed after the console: one line, and for an ending that is not good all that helps to understand it."""
+    lines = [f"realmkit: {result.outcome.value}: {result.reason} (tick {result.ticks})"]
+    if result.resets:
+        lines.append(f"resets: {', '.join(result.resets)}")
+    if result.diagnosis is None:
+        return lines
+    if result.missing:
+        lines.append(f"last access to a device that this platform does not have: {result.missing}")
+    if counts.last_unknown:
+        lines.append(f"last call that this firmware does not have (answered with -1): {counts.last_unknown}")
+    lines.append("last events:")
+    lines.extend(f"  {line}" for line in last.lines())
+    for pe in result.diagnosis.pes:
+        lines.extend(pe.lines())
+    return lines
+
+
+# ---- options ----
+
+
+def _load(text: str) -> PlacedImage:
+    path, address = parse_placement(text)
+    return place(read_file(path), str(path), address)
+
+
+def _devicetree(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    path, address = parse_placement(text)
+    content = read_file(path, "devicetree")
+    if content[:4] != b"\xd0\x0d\xfe\xed":
+        raise RealmkitError(f"{path} is not a devicetree blob: compile it with dtc")
+    return {"dtb": content, "dtb_address": address}
+
+
+def parse_nvm(text: str) -> NonVolatile:
+    """``ADDR:SIZE[=FILE]``; SIZE may end in K, M or G."""
+    match = _NVM.fullmatch(text)
+    if match is None:
+        raise RealmkitError(f"--nvm {text!r} is not ADDR:SIZE or ADDR:SIZE=FILE, such as 0x82800000:64K=state.bin")
+    size = match[2].strip()
+    shift = _UNITS.get(size[-1:].upper(), 0)
+    return NonVolatile(
+        AddressRange(options.number(match[1]), options.number(size[:-1] if shift else size) << shift),
+        None if match[3] is None else Path(match[3]),
+    )
+
+
+def _routes(texts: list[str], resources: ExitStack) -> dict[int, BinaryIO | None]:
+    """Where the output of some UARTs goes: a file, or None for standard output."""
+    routes: dict[int, BinaryIO | None] = {}
+    for text in texts:
+        number, equals, target = text.partition("=")
+        if not equals or not target or not number.isdecimal() or int(number) >= UARTS:
+            raise RealmkitError(f"--uart {text!r} is not N=FILE or N=- with a UART from 0 to {UARTS - 1}")
+        if int(number) in routes:
+            raise RealmkitError(f"--uart {number} is given twice")
+        if target == "-":
+            routes[int(number)] = None
+            continue
+        path = Path(target)
+        options.check_writable(path, f"the output of UART {number}")
+        try:
+            routes[int(number)] = resources.enter_context(path.open("wb"))
+        except OSError as error:
+            raise RealmkitError(f"cannot write the output of UART {number} to {path}: {error.strerror}") from error
+    return routes
+
+
+def _open(resources: ExitStack, path: Path) -> TextIO:
+    try:
+        return resources.enter_context(path.open("w", encoding="utf-8"))
+    except OSError as error:
+        raise RealmkitError(f"cannot write the trace {path}: {error.strerror}") from error
+
+
+@contextmanager
+def _interruptible(stop: Callable[[], None]) -> Iterator[None]:
+    """Ctrl-C ends the run, and the report is still written; the second one is Python's own."""
+
+    def handler(signum: int, frame: Any) -> None:
+        stop()
+        signal.signal(signal.SIGINT, previous)
+
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
