@@ -10,6 +10,7 @@ from realmkit import __version__
 from realmkit.arch.errors import RealmkitError
 from realmkit.cli import doctor as doctor_command
 from realmkit.cli.run import run
+from realmkit.cli.show import show
 
 app = typer.Typer(
     name="realmkit",
@@ -20,6 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run)
+app.command("show")(show)
 
 
 def _version(wanted: bool) -> None:
