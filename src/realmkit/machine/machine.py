@@ -14,11 +14,11 @@ from realmkit.machine.core import Cpu, id_registers, timers
 from realmkit.machine.dma import DmaMaster
 from realmkit.machine.gpc import GranuleProtection
 from realmkit.machine.memory import PhysicalMemory
-from realmkit.machine.walk import Mmu
 from realmkit.machine.pe import Pe
 from realmkit.machine.platform import Platform
 from realmkit.machine.port import CpuContext, El2Software, El3Software, ExceptionInfo
 from realmkit.machine.scheduler import Scheduler
+from realmkit.machine.walk import Mmu
 
 Output = Callable[[int, bytes], None]
 
@@ -155,7 +155,7 @@ class Machine:
         interface = self.board.interfaces[pe.index]
         if interface.irq_pending() or interface.fiq_pending():
             return True
-        return pe.current is not None and pe.cpu.wakes(pe.current, pe.world)
+        return pe.current is not None and pe.cpu.wakes(pe.current)
 
     # ---- maintenance ----
 
@@ -251,7 +251,7 @@ class Machine:
 
 
 class MachineServices:
-    """What a PE's execution part needs of the machine around it (:class:`realmkit.machine.core.services.CpuServices`)."""
+    """The machine as one PE's execution part sees it (:class:`realmkit.machine.core.services.CpuServices`)."""
 
     def __init__(self, machine: Machine, index: int) -> None:
         self._machine = machine

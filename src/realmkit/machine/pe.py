@@ -1,7 +1,7 @@
 """A processing element: which world it is in, what runs there, and the ports that software sees of it.
 
-Control moves between worlds only here, when an SMC or an exception asks for it. The scheduler owns the PEs: RMI_REC_ENTER
-changes :attr:`Pe.current` and returns; the Non-secure caller's SMC stays outstanding until the REC exits.
+Control moves between worlds only here, when an SMC or an exception asks for it. The scheduler owns the PEs:
+RMI_REC_ENTER changes :attr:`Pe.current` and returns; the Non-secure caller's SMC stays outstanding until the REC exits.
 """
 
 from __future__ import annotations
@@ -164,27 +164,34 @@ class _Port:
         self.refusal: str | None = None
 
     def now(self) -> int:
+        """Virtual time in ticks."""
         return self._pe.cpu.now()
 
     def charge(self, ticks: int) -> None:
+        """Let virtual time pass."""
         self._pe.cpu.charge(ticks)
 
     def id_register(self, name: str) -> int:
+        """An identification register."""
         try:
             return self._machine.id_registers[name]
         except KeyError:
             raise RealmkitError(f"no identification register is called {name!r}") from None
 
     def tlbi_vmid(self, vmid: int) -> None:
+        """TLBI VMALLS12E1IS."""
         self._machine.tlbi_vmid(self.state, vmid)
 
     def tlbi_ipa(self, vmid: int, ipa: int, size: int) -> None:
+        """TLBI IPAS2E1IS over a range."""
         self._machine.tlbi_ipa(self.state, vmid, ipa, size)
 
     def release(self, ctx: CpuContext) -> None:
+        """The context will not be entered again."""
         self._machine.release(ctx)
 
     def interrupt_pending(self) -> bool:
+        """Whether a physical interrupt is pending on this PE."""
         return self._machine.interrupt_pending(self._pe)
 
 
@@ -197,21 +204,26 @@ class RealmPort(_Port):
         super().__init__(machine, pe, REALM)
 
     def smc(self, fid: int, *args: int) -> tuple[int, ...]:
+        """Execute SMC: the results, or nothing when the PE has gone to another world."""
         result = self._pe.smc(REALM, (fid, *args, *(0,) * (7 - len(args))))
         if self._pe.world is not REALM or result is None:
             return ()
         return tuple(result)
 
     def enter(self, ctx: CpuContext) -> None:
+        """ERET into a context."""
         self._pe.enter(REALM, ctx)
 
     def read(self, name: str) -> int:
+        """Read a system register of this state."""
         raise InternalError(f"the RMM read {name}, which it keeps in its contexts")
 
     def write(self, name: str, value: int) -> None:
+        """Write a system register of this state."""
         raise InternalError(f"the RMM wrote {name}, which it keeps in its contexts")
 
     def wait_for_interrupt(self) -> None:
+        """WFI."""
         raise InternalError("the RMM does not wait for interrupts")
 
 
@@ -224,6 +236,7 @@ class NonSecurePort(_Port):
         super().__init__(machine, pe, NS)
 
     def smc(self, fid: int, *args: int) -> tuple[int, ...]:
+        """Execute SMC; suspends the Host while a REC runs."""
         if len(args) > 7:
             raise RealmkitError(f"an SMC passes at most X1-X7, got {len(args)} arguments")
         pe = self._pe
@@ -255,12 +268,15 @@ class NonSecurePort(_Port):
         return self._pe.guest_exit
 
     def read(self, name: str) -> int:
+        """Read a system register of this state."""
         return self._machine.host_register_read(self._pe, name)
 
     def write(self, name: str, value: int) -> None:
+        """Write a system register of this state."""
         self._machine.host_register_write(self._pe, name, value)
 
     def wait_for_interrupt(self) -> None:
+        """WFI."""
         pe = self._pe
         pe.idle = not self._machine.interrupt_pending(pe)
         while pe.idle:
@@ -282,26 +298,34 @@ class MonitorPort:
         self.complete = pe.complete
 
     def now(self) -> int:
+        """Virtual time in ticks."""
         return self._pe.cpu.now()
 
     def charge(self, ticks: int) -> None:
+        """Let virtual time pass."""
         self._pe.cpu.charge(ticks)
 
     def tlbi_pa(self, pa: int, size: int) -> None:
+        """TLBI RPALOS."""
         self._machine.tlbi_pa(pa, size)
 
     def cpu_on(self, target: int, entry: int, context_id: int) -> None:
+        """Power up another PE."""
         self._machine.power_on(target, entry, context_id, self._pe.cpu.now())
 
     def cpu_off(self) -> None:
+        """Power down this PE."""
         self._pe.powered = False
         self._pe.current = None
 
     def cpu_is_on(self, target: int) -> bool:
+        """Whether a PE is powered."""
         return self._machine.pes[target].powered
 
     def system_off(self, reason: str) -> None:
+        """End the run."""
         self._machine.stop(reason)
 
     def system_reset(self) -> None:
+        """Reset the machine."""
         self._machine.request_reset()

@@ -1,8 +1,8 @@
 """Interleaves the PEs deterministically in one thread.
 
 Each PE has its own virtual time; the one that is furthest behind runs next, for a slice. Python Hosts are coroutines
-(greenlets): one runs until it gives up the PE by entering a REC, waiting for an interrupt or using up its slice. The Host that
-the user's own thread of control is (the one that calls into the machine first) takes part in the same way.
+(greenlets): one runs until it gives up the PE by entering a REC, waiting for an interrupt or using up its slice. The
+Host that the user's own thread of control is (the one that calls into the machine first) takes part in the same way.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ class Engine:
             entry.perms = permissions
             self.pages.add(pa >> 12)
             return True
-        except BaseException as failure:  # noqa: BLE001 - carried over Unicorn's C frames and raised by run()
+        except BaseException as failure:
             self.failure = failure
             return False
 
@@ -248,14 +248,14 @@ class Engine:
         try:
             if not self._interrupt(number):
                 uc.emu_stop()
-        except BaseException as failure:  # noqa: BLE001 - as above
+        except BaseException as failure:
             self.failure = failure
             uc.emu_stop()
 
     def _on_register(self, uc: Uc, word: int) -> bool:
         try:
             return self._register(word)
-        except BaseException as failure:  # noqa: BLE001 - as above
+        except BaseException as failure:
             self.failure = failure
             return True
 

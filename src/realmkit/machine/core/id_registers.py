@@ -1,6 +1,7 @@
 """Identification registers of the machine's PEs: what they have, and nothing that they do not model.
 
-The engine implements more (SVE, pointer authentication, random numbers, VHE, MTE); registers here say what software may use.
+The engine implements more (SVE, pointer authentication, random numbers, VHE, MTE); registers here say what software
+may use.
 """
 
 from collections.abc import Mapping

@@ -1,44 +1,60 @@
-"""System registers by name: which of them Unicorn keeps, and their encodings."""
+"""System registers that Unicorn keeps, and the bits that the execution part looks at."""
 
 from typing import Final
 
-Encoding = tuple[int, int, int, int, int]
-"""(op0, op1, CRn, CRm, op2)."""
+from realmkit.arch.sysregs import ENCODINGS, Encoding
+from realmkit.arch.vmsa import HCR_EL2
+
+HCR_FMO: Final = HCR_EL2.mask("FMO")
+HCR_IMO: Final = HCR_EL2.mask("IMO")
+HCR_VF: Final = HCR_EL2.mask("VF")
+HCR_VI: Final = HCR_EL2.mask("VI")
+HCR_VSE: Final = HCR_EL2.mask("VSE")
+HCR_TWI: Final = HCR_EL2.mask("TWI")
+HCR_TID3: Final = HCR_EL2.mask("TID3")
+HCR_TSC: Final = HCR_EL2.mask("TSC")
+HCR_TGE: Final = HCR_EL2.mask("TGE")
+PAN: Final = 1 << 22
+PSTATE_KEPT: Final = 0xF100_0000
+"""NZCV and DIT: what exception entry leaves alone."""
 
 RESIDENT: Final[dict[str, Encoding]] = {
-    "SCTLR_EL1": (3, 0, 1, 0, 0),
-    "TTBR0_EL1": (3, 0, 2, 0, 0),
-    "TTBR1_EL1": (3, 0, 2, 0, 1),
-    "TCR_EL1": (3, 0, 2, 0, 2),
-    "MAIR_EL1": (3, 0, 10, 2, 0),
-    "VBAR_EL1": (3, 0, 12, 0, 0),
-    "ELR_EL1": (3, 0, 4, 0, 1),
-    "SPSR_EL1": (3, 0, 4, 0, 0),
-    "ESR_EL1": (3, 0, 5, 2, 0),
-    "FAR_EL1": (3, 0, 6, 0, 0),
-    "SP_EL0": (3, 0, 4, 1, 0),
-    "SP_EL1": (3, 4, 4, 1, 0),
-    "TPIDR_EL0": (3, 3, 13, 0, 2),
-    "TPIDRRO_EL0": (3, 3, 13, 0, 3),
-    "TPIDR_EL1": (3, 0, 13, 0, 4),
-    "CONTEXTIDR_EL1": (3, 0, 13, 0, 1),
-    "CPACR_EL1": (3, 0, 1, 0, 2),
-    "PAR_EL1": (3, 0, 7, 4, 0),
-    "CNTKCTL_EL1": (3, 0, 14, 1, 0),
-    "MDSCR_EL1": (2, 0, 0, 2, 2),
-    "SCTLR_EL2": (3, 4, 1, 0, 0),
-    "TTBR0_EL2": (3, 4, 2, 0, 0),
-    "TCR_EL2": (3, 4, 2, 0, 2),
-    "MAIR_EL2": (3, 4, 10, 2, 0),
-    "VBAR_EL2": (3, 4, 12, 0, 0),
-    "ELR_EL2": (3, 4, 4, 0, 1),
-    "SPSR_EL2": (3, 4, 4, 0, 0),
-    "ESR_EL2": (3, 4, 5, 2, 0),
-    "FAR_EL2": (3, 4, 6, 0, 0),
-    "HPFAR_EL2": (3, 4, 6, 0, 4),
-    "TPIDR_EL2": (3, 4, 13, 0, 2),
-    "VTTBR_EL2": (3, 4, 2, 1, 0),
-    "VTCR_EL2": (3, 4, 2, 1, 2),
-    "VMPIDR_EL2": (3, 4, 0, 0, 5),
-    "VPIDR_EL2": (3, 4, 0, 0, 0),
+    name: ENCODINGS[name]
+    for name in (
+        "SCTLR_EL1",
+        "TTBR0_EL1",
+        "TTBR1_EL1",
+        "TCR_EL1",
+        "MAIR_EL1",
+        "VBAR_EL1",
+        "ELR_EL1",
+        "SPSR_EL1",
+        "ESR_EL1",
+        "FAR_EL1",
+        "SP_EL0",
+        "SP_EL1",
+        "TPIDR_EL0",
+        "TPIDRRO_EL0",
+        "TPIDR_EL1",
+        "CONTEXTIDR_EL1",
+        "CPACR_EL1",
+        "PAR_EL1",
+        "CNTKCTL_EL1",
+        "MDSCR_EL1",
+        "SCTLR_EL2",
+        "TTBR0_EL2",
+        "TCR_EL2",
+        "MAIR_EL2",
+        "VBAR_EL2",
+        "ELR_EL2",
+        "SPSR_EL2",
+        "ESR_EL2",
+        "FAR_EL2",
+        "HPFAR_EL2",
+        "TPIDR_EL2",
+        "VTTBR_EL2",
+        "VTCR_EL2",
+        "VMPIDR_EL2",
+        "VPIDR_EL2",
+    )
 }

@@ -3,11 +3,11 @@
 from realmkit.arch.esr import FSC_EXTERNAL, FSC_EXTERNAL_WALK, FSC_GPF, FSC_GPF_WALK, FSC_PERMISSION
 from realmkit.arch.pas import Pas, SecurityState
 from realmkit.machine.gpc import GranuleProtection
+from realmkit.machine.port import Bus, ExternalAbort, GranuleProtectionFault
 from realmkit.machine.walk import stage1, stage2
 from realmkit.machine.walk.stage1 import StageFault
 from realmkit.machine.walk.stage2 import Stage2
 from realmkit.machine.walk.types import Access, Controls, Fault, Kind, Mapping
-from realmkit.machine.port import Bus, ExternalAbort, GranuleProtectionFault
 
 _PAGE = ~0xFFF
 
@@ -15,8 +15,8 @@ _PAGE = ~0xFFF
 class Mmu:
     """Translation of one security state.
 
-    ``bus`` fetches descriptors, ``gpc`` checks granules. Results of stage 2 together with the granule check are cached by
-    VMID and page; whoever changes a stage 2 table or the granule protection table must invalidate, as on hardware.
+    ``bus`` fetches descriptors, ``gpc`` checks granules. Results of stage 2 together with the granule check are cached
+    by VMID and page; whoever changes a stage 2 table or the granule protection table must invalidate, as on hardware.
     """
 
     def __init__(self, bus: Bus, gpc: GranuleProtection) -> None:

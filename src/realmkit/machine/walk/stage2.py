@@ -27,7 +27,7 @@ class Stage2(NamedTuple):
 
 
 def translate(c: Controls, ipa: int, read: Callable[[int, int], int]) -> Stage2:
-    """Walk the tables of VTTBR_EL2 for ``ipa``; ``read(pa, level)`` fetches a descriptor. Raises StageFault(stage=2)."""
+    """Walk the tables of VTTBR_EL2 for ``ipa``; ``read(pa, level)`` fetches a descriptor. Raises StageFault."""
     bits = 64 - (c.vtcr & 63)
     level = _START.get(c.vtcr >> 6 & 3)
     if level is None or ipa >> bits:

@@ -1,0 +1,47 @@
+"""Counter and timer registers of running code, on virtual time (Arm ARM D12.8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from realmkit.arch.smccc import MASK64
+from realmkit.arch.time import CHARGE_COUNTER_READ, TICKS_PER_SECOND
+from realmkit.machine.core.timers import ENABLE, IMASK, control
+
+if TYPE_CHECKING:
+    from realmkit.machine.core.cpu import Cpu
+
+
+def read(cpu: Cpu, name: str) -> int:
+    """Value of a CNT* register; reading a counter takes its fixed charge."""
+    regs = cpu.ctx.regs
+    if name == "CNTFRQ_EL0":
+        return TICKS_PER_SECOND
+    cpu.time += CHARGE_COUNTER_READ
+    now = cpu.time
+    if name in ("CNTPCT_EL0", "CNTPCTSS_EL0"):
+        return now
+    if name in ("CNTVCT_EL0", "CNTVCTSS_EL0"):
+        return now - regs.get("CNTVOFF_EL2", 0) & MASK64
+    parts = name.split("_")
+    if len(parts) == 3:
+        timer, kind, suffix = parts
+        if kind == "CTL":
+            return control(cpu.ctx, timer, suffix, now)
+        if kind == "TVAL":
+            return regs.get(f"{timer}_CVAL_{suffix}", 0) - now & 0xFFFF_FFFF
+    return regs.get(name, 0)
+
+
+def write(cpu: Cpu, name: str, value: int) -> None:
+    """Write a CNT* register; counters themselves ignore it."""
+    regs = cpu.ctx.regs
+    parts = name.split("_")
+    if len(parts) == 3 and parts[1] == "TVAL":
+        offset = value & 0xFFFF_FFFF
+        offset -= (offset >> 31) << 32
+        regs[f"{parts[0]}_CVAL_{parts[2]}"] = cpu.time + offset & MASK64
+    elif len(parts) == 3 and parts[1] == "CTL":
+        regs[name] = value & (ENABLE | IMASK)
+    elif name not in ("CNTPCT_EL0", "CNTVCT_EL0", "CNTPCTSS_EL0", "CNTVCTSS_EL0", "CNTFRQ_EL0"):
+        regs[name] = value

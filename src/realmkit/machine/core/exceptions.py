@@ -1,0 +1,88 @@
+"""Exception entry: to EL1 or EL2 inside a context, or to Python software at EL2 or EL3 (Arm ARM D1.3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from realmkit.arch.esr import Ec, make_esr
+from realmkit.arch.events import ExceptionTaken
+from realmkit.arch.time import CHARGE_EXIT
+from realmkit.machine.core.registers import HCR_TGE, PAN, PSTATE_KEPT
+from realmkit.machine.port import ExceptionInfo, ExceptionKind
+
+if TYPE_CHECKING:
+    from realmkit.machine.core.cpu import Cpu
+
+_OFFSETS: Final = {
+    ExceptionKind.SYNC: 0,
+    ExceptionKind.IRQ: 0x80,
+    ExceptionKind.FIQ: 0x100,
+    ExceptionKind.SERROR: 0x180,
+}
+_SPAN: Final = 1 << 23
+_DAIF: Final = 0x3C0
+
+
+def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | None = None) -> None:
+    """Take an exception inside the context, to EL1 or to EL2 of an image; PC is the preferred return address."""
+    ctx = cpu.ctx
+    source = cpu.el()
+    suffix = f"_EL{target}"
+    ctx.write("ELR" + suffix, ctx.pc)
+    ctx.write("SPSR" + suffix, ctx.pstate)
+    if kind is ExceptionKind.SYNC or kind is ExceptionKind.SERROR:
+        ctx.write("ESR" + suffix, esr)
+    if far is not None:
+        ctx.write("FAR" + suffix, far)
+    _report(cpu, source, target, kind, esr, far or 0)
+    base = 0x400 if source < target else (0x200 if ctx.pstate & 1 else 0)
+    pan = ctx.pstate & PAN
+    if target == 1 and not ctx.read("SCTLR_EL1") & _SPAN:
+        pan = PAN
+    ctx.pc = (ctx.read("VBAR" + suffix) & ~0x7FF) + base + _OFFSETS[kind]
+    ctx.pstate = ctx.pstate & PSTATE_KEPT | pan | _DAIF | target << 2 | 1
+
+
+def undefined(cpu: Cpu) -> None:
+    """The instruction at PC is UNDEFINED."""
+    enter(cpu, target_of(cpu), ExceptionKind.SYNC, make_esr(Ec.UNKNOWN))
+
+
+def target_of(cpu: Cpu) -> int:
+    """Where a synchronous exception goes that no trap diverts."""
+    el = cpu.el()
+    if el == 2 or (not cpu.python_el2 and el == 0 and cpu.ctx.read("HCR_EL2") & HCR_TGE):
+        return 2
+    return 1
+
+
+def to_software(cpu: Cpu, exc: ExceptionInfo, target: int) -> bool:
+    """Give an exception to Python software: whether the context goes on at once."""
+    ctx = cpu.ctx
+    if target == 2:
+        ctx.write("ESR_EL2", exc.esr)
+        ctx.write("FAR_EL2", exc.far)
+        ctx.write("HPFAR_EL2", exc.hpfar)
+    _report(cpu, cpu.el(), target, exc.kind, exc.esr, exc.far)
+    cpu.time += CHARGE_EXIT
+    if cpu.services.trap(cpu, ctx, exc, target):
+        return True
+    cpu.leave()
+    return False
+
+
+def to_el2(cpu: Cpu, esr: int, far: int = 0, hpfar: int = 0) -> bool:
+    """A synchronous exception for EL2: Python software, or the image's own. Whether the context goes on at once."""
+    if cpu.python_el2:
+        return to_software(cpu, ExceptionInfo(ExceptionKind.SYNC, esr, far, hpfar), 2)
+    cpu.ctx.write("HPFAR_EL2", hpfar)
+    enter(cpu, 2, ExceptionKind.SYNC, esr, far)
+    return True
+
+
+def _report(cpu: Cpu, source: int, target: int, kind: ExceptionKind, esr: int, far: int) -> None:
+    events = cpu.services.events
+    if events.active:
+        events.emit(
+            ExceptionTaken(cpu.time, cpu.index, cpu.state.name, source, target, kind.value, esr, far, cpu.ctx.pc)
+        )

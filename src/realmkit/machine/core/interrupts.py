@@ -1,0 +1,96 @@
+"""Interrupts of a context: physical, virtual from list registers, and the virtual lines of HCR_EL2 (Arm ARM D1.3.6)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from realmkit.arch.esr import Ec, make_esr
+from realmkit.machine.context import CpuContext
+from realmkit.machine.core import exceptions
+from realmkit.machine.core.registers import HCR_FMO, HCR_IMO, HCR_TGE, HCR_VF, HCR_VI, HCR_VSE
+from realmkit.machine.port import ExceptionInfo, ExceptionKind
+
+if TYPE_CHECKING:
+    from realmkit.machine.core.cpu import Cpu
+
+_F, _I, _A = 1 << 6, 1 << 7, 1 << 8
+_LINES: Final = HCR_VF | HCR_VI | HCR_VSE
+
+
+def wakes(cpu: Cpu, ctx: CpuContext) -> bool:
+    """Whether an interrupt is pending that ends WFI."""
+    physical = cpu.services.physical
+    if physical.irq_pending() or physical.fiq_pending():
+        return True
+    if ctx.ich.hcr & 1:
+        virtual = cpu.services.virtual(ctx)
+        if virtual.virq_pending() or virtual.vfiq_pending():
+            return True
+    return bool(ctx.read("HCR_EL2") & _LINES)
+
+
+def take(cpu: Cpu) -> bool:
+    """Take what is pending and not masked; True when something stays pending."""
+    waiting = _physical(cpu)
+    if waiting is None:
+        return False
+    if cpu.el() >= 2:
+        return waiting
+    ctx = cpu.ctx
+    if ctx.ich.hcr & 1:
+        virtual = cpu.services.virtual(ctx)
+        for kind, signal, mask in (
+            (ExceptionKind.FIQ, virtual.vfiq_pending(), _F),
+            (ExceptionKind.IRQ, virtual.virq_pending(), _I),
+        ):
+            if signal and not ctx.pstate & mask:
+                exceptions.enter(cpu, 1, kind)
+                cpu.resume()
+                return False
+            waiting = waiting or signal
+    return _lines(cpu) or waiting
+
+
+def _physical(cpu: Cpu) -> bool | None:
+    """Physical interrupts: whether one stays pending, None when one was taken."""
+    physical = cpu.services.physical
+    ctx = cpu.ctx
+    waiting = False
+    for kind, signal, mask, route in (
+        (ExceptionKind.FIQ, physical.fiq_pending(), _F, HCR_FMO),
+        (ExceptionKind.IRQ, physical.irq_pending(), _I, HCR_IMO),
+    ):
+        if not signal:
+            continue
+        if cpu.python_el2:
+            if not exceptions.to_software(cpu, ExceptionInfo(kind), 2):
+                return None
+            cpu.resume()
+            continue
+        el = cpu.el()
+        target = 2 if el == 2 or ctx.read("HCR_EL2") & (route | HCR_TGE) else 1
+        if el < target or not ctx.pstate & mask:
+            exceptions.enter(cpu, target, kind)
+            cpu.resume()
+            return None
+        waiting = True
+    return waiting
+
+
+def _lines(cpu: Cpu) -> bool:
+    """HCR_EL2.VSE, VF, VI: True when one stays pending."""
+    ctx = cpu.ctx
+    hcr = ctx.read("HCR_EL2")
+    if not hcr & _LINES:
+        return False
+    if hcr & HCR_VSE and not ctx.pstate & _A:
+        ctx.write("HCR_EL2", hcr & ~HCR_VSE)
+        exceptions.enter(cpu, 1, ExceptionKind.SERROR, make_esr(Ec.SERROR))
+    elif hcr & HCR_VF and not ctx.pstate & _F:
+        exceptions.enter(cpu, 1, ExceptionKind.FIQ)
+    elif hcr & HCR_VI and not ctx.pstate & _I:
+        exceptions.enter(cpu, 1, ExceptionKind.IRQ)
+    else:
+        return True
+    cpu.resume()
+    return False
