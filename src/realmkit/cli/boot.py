@@ -15,7 +15,16 @@ import typer
 
 from realmkit.arch.errors import RealmkitError
 from realmkit.arch.events import Call, Event, EventHub
-from realmkit.baremetal import BareMetal, Configuration, Limits, NonVolatile, PlacedImage, Result, parse_placement, place
+from realmkit.baremetal import (
+    BareMetal,
+    Configuration,
+    Limits,
+    NonVolatile,
+    PlacedImage,
+    Result,
+    parse_placement,
+    place,
+)
 from realmkit.cli import options
 from realmkit.cli.observers import Counts, Trace
 from realmkit.host.vmm.images import read_file
@@ -226,7 +235,7 @@ def describe(result: Result, counts: HostCounts, last: LastEvents) -> dict[str, 
 
 
 def ending(result: Result, counts: HostCounts, last: LastEvents) -> list[str]:
-    """What is printed after the console: one line, and for an ending that is not good all that helps to understand it."""
+    """What is printed after the console: one line, and for an ending that is not good what helps to understand it."""
     lines = [f"realmkit: {result.outcome.value}: {result.reason} (tick {result.ticks})"]
     if result.resets:
         lines.append(f"resets: {', '.join(result.resets)}")
