@@ -69,6 +69,7 @@ FSC_DEBUG = 0x22
 FSC_GPF_WALK = 0x24  # + level
 FSC_GPF = 0x28
 FSC_TLB_CONFLICT = 0x30
+FSC_UNSUPPORTED_ATOMIC = 0x31  # hardware update of a descriptor
 
 IL = 1 << 25
 

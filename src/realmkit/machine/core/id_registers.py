@@ -34,10 +34,10 @@ def values() -> Mapping[str, int]:
         "ID_AA64ISAR2_EL1": 0,
         # 48-bit PA, 16-bit ASID, mixed endianness not at EL0, 16/64/4 KB granules at stage 1, 4 KB at stage 2.
         "ID_AA64MMFR0_EL1": 0x5 | 2 << 4 | 1 << 20 | 0 << 24 | 0 << 28 | 2 << 40 | 1 << 32 | 1 << 36,
-        # Hardware access flag and dirty state, 16-bit VMID not, PAN.
-        "ID_AA64MMFR1_EL1": 2 | 1 << 20,
-        # 48-bit VA, FWB.
-        "ID_AA64MMFR2_EL1": 1 << 40,
+        # Hardware access flag and dirty state, 8-bit VMID, hierarchical permission disables, PAN, XNX.
+        "ID_AA64MMFR1_EL1": 2 | 1 << 12 | 1 << 20 | 1 << 28,
+        # 48-bit VA, FWB, E0PD.
+        "ID_AA64MMFR2_EL1": 1 << 40 | 1 << 60,
         "CTR_EL0": 0x8444_C004,
         "DCZID_EL0": 0x4,
         "CNTFRQ_EL0": TICKS_PER_SECOND,

@@ -1,30 +1,39 @@
 """Both stages and the granule protection check, joined, with a cache of the second part."""
 
-from realmkit.arch.esr import FSC_EXTERNAL, FSC_EXTERNAL_WALK, FSC_GPF, FSC_GPF_WALK, FSC_PERMISSION
-from realmkit.arch.pas import Pas, SecurityState
+from typing import Final
+
+from realmkit.arch.esr import FSC_EXTERNAL_WALK, FSC_GPF, FSC_GPF_WALK, FSC_PERMISSION
+from realmkit.arch.pas import Pas
 from realmkit.machine.gpc import GranuleProtection
 from realmkit.machine.port import Bus, ExternalAbort, GranuleProtectionFault
 from realmkit.machine.walk import stage1, stage2
-from realmkit.machine.walk.stage1 import StageFault
 from realmkit.machine.walk.stage2 import Stage2
-from realmkit.machine.walk.types import Access, Controls, Fault, Kind, Mapping
+from realmkit.machine.walk.types import Access, Controls, Fault, Kind, Mapping, StageFault
 
-_PAGE = ~0xFFF
+CACHE_PAGES: Final = 1 << 18
+"""Pages that the cache holds at most (1 GB); then it starts again empty."""
+_PAGE: Final = ~0xFFF
+_HCR_PTW: Final = 1 << 2
+_READ, _WRITE, _EXECUTE = Kind.READ, Kind.WRITE, Kind.EXECUTE
 
 
 class Mmu:
     """Translation of one security state.
 
     ``bus`` fetches descriptors, ``gpc`` checks granules. Results of stage 2 together with the granule check are cached
-    by VMID and page; whoever changes a stage 2 table or the granule protection table must invalidate, as on hardware.
+    by VTTBR_EL2 and page; whoever changes a stage 2 table or the granule protection table must invalidate, as on
+    hardware.
     """
 
     def __init__(self, bus: Bus, gpc: GranuleProtection) -> None:
         self._bus = bus
         self._gpc = gpc
-        self._cache: dict[tuple[int, int], Stage2] = {}
-        self._by_pa: dict[int, list[tuple[int, int]]] = {}
-        self._pas = Pas.REALM if bus.state is SecurityState.REALM else Pas(bus.state)
+        self._pas = Pas(bus.state)
+        self._cache: dict[int, dict[int, Stage2]] = {}
+        """VTTBR_EL2 to page number to result."""
+        self._by_pa: dict[int, set[tuple[int, int]]] = {}
+        """Physical page number to what maps it: (VTTBR_EL2, page number)."""
+        self._pages = 0
 
     # ---- maintenance ----
 
@@ -32,36 +41,56 @@ class Mmu:
         """Forget everything."""
         self._cache.clear()
         self._by_pa.clear()
+        self._pages = 0
 
     def invalidate_vmid(self, vmid: int) -> None:
         """Forget a VMID."""
-        for key in [k for k in self._cache if k[0] >> 48 == vmid]:
-            del self._cache[key]
+        for root in self._roots(vmid):
+            for page in list(self._cache[root]):
+                self._drop(root, page)
+            del self._cache[root]
 
     def invalidate_ipa(self, vmid: int, ipa: int, size: int) -> None:
         """Forget a range of a VMID."""
         first, last = ipa >> 12, (ipa + size - 1) >> 12
-        cache = self._cache
-        if last - first < 8:
-            for key in [k for page in range(first, last + 1) for k in self._keys(vmid, page)]:
-                del cache[key]
-        else:
-            for key in [k for k in cache if k[0] >> 48 == vmid and first <= k[1] <= last]:
-                del cache[key]
-
-    def _keys(self, vmid: int, page: int) -> list[tuple[int, int]]:
-        return [(v, page) for v in self._roots(vmid) if (v, page) in self._cache]
-
-    def _roots(self, vmid: int) -> set[int]:
-        return {k[0] for k in self._cache if k[0] >> 48 == vmid}
+        for root in self._roots(vmid):
+            held = self._cache[root]
+            if last - first < len(held):
+                for page in range(first, last + 1):
+                    self._drop(root, page)
+            else:
+                for page in [page for page in held if first <= page <= last]:
+                    self._drop(root, page)
 
     def invalidate_pa(self, pa: int, size: int) -> None:
         """Forget whatever maps a range of physical memory."""
         first, last = pa >> 12, (pa + size - 1) >> 12
         pages = (first,) if first == last else [page for page in self._by_pa if first <= page <= last]
         for page in pages:
-            for key in self._by_pa.pop(page, ()):
-                self._cache.pop(key, None)
+            for root, guest_page in list(self._by_pa.get(page, ())):
+                self._drop(root, guest_page)
+
+    def _roots(self, vmid: int) -> list[int]:
+        return [root for root in self._cache if root >> 48 == vmid]
+
+    def _drop(self, root: int, page: int) -> None:
+        found = self._cache[root].pop(page, None)
+        if found is not None:
+            self._pages -= 1
+            mapped = self._by_pa[found.pa >> 12]
+            mapped.discard((root, page))
+            if not mapped:
+                del self._by_pa[found.pa >> 12]
+
+    def _keep(self, root: int, page: int, found: Stage2) -> None:
+        if self._pages >= CACHE_PAGES:
+            self.invalidate_all()
+        held = self._cache.setdefault(root, {})
+        if page in held:
+            self._drop(root, page)
+        held[page] = found
+        self._pages += 1
+        self._by_pa.setdefault(found.pa >> 12, set()).add((root, page))
 
     # ---- translation ----
 
@@ -72,69 +101,99 @@ class Mmu:
                 c,
                 va,
                 access,
-                lambda address, level: self._fetch(c, address, level),
-                lambda address, level, old, new: self._swap(c, address, level, old, new),
+                lambda address, level, ns: self._fetch(c, address, level, ns),
+                lambda address, level, ns, old, new: self._swap(c, address, level, ns, old, new),
             )
-            return self._final(c, first, va, access)
+            return self._final(c, first, access)
         except StageFault as fault:
-            kind = Kind.WRITE if fault.write else access.kind
+            kind = _WRITE if fault.write else access.kind
             return Fault(fault.fsc, fault.stage, va, kind, fault.ipa, fault.s1ptw)
 
-    def _final(self, c: Controls, first: stage1.Stage1, va: int, access: Access) -> Mapping | Fault:
+    def _final(self, c: Controls, first: stage1.Stage1, access: Access) -> Mapping:
+        """The access itself: stage 2, then the granule check."""
+        address, read, write, execute, device, ns = first
         if not c.stage2:
-            pas = self._pas
-            if not self._gpc.allowed(pas, first.address):
-                return Fault(FSC_GPF, 1, va, access.kind)
-            return Mapping(first.address & _PAGE, pas, *first[1:])
-        second = self.stage2_page(c, first.address)
-        execute = second.execute_privileged if access.privileged else second.execute_user
-        if not (second.read, second.write, execute)[access.kind]:
-            return Fault(FSC_PERMISSION + second.level, 2, va, access.kind, first.address)
+            pas = Pas.NS if ns else self._pas
+            if not self._gpc.allowed(pas, address):
+                raise StageFault(FSC_GPF)
+            return Mapping(address & _PAGE, pas, read, write, execute, device)
+        second = self._second(c, address, access.kind, access.privileged)
         return Mapping(
             second.pa,
             second.pas,
-            first.read and second.read,
-            first.write and second.write,
-            first.execute and execute,
-            first.device or second.device,
+            read and second.read,
+            write and second.write,
+            execute and (second.execute_privileged if access.privileged else second.execute_user),
+            second.device or (device and not second.forced),
         )
 
-    def stage2_page(self, c: Controls, ipa: int) -> Stage2:
-        """Stage 2 and granule check of a page, from the cache if it is there; raises StageFault."""
-        key = (c.vttbr, ipa >> 12)
-        found = self._cache.get(key)
-        if found is None:
-            found = stage2.translate(c, ipa, lambda pa, level: self._read_table(pa, level, 2, ipa))
+    def _second(self, c: Controls, ipa: int, kind: Kind, privileged: bool = True, walk: bool = False) -> Stage2:
+        """Stage 2 and granule check of a page, from the cache if it is there; raises StageFault.
+
+        ``walk``: the access is a walk of stage 1, which HCR_EL2.PTW keeps away from Device memory.
+        """
+        root, page = c.vttbr, ipa >> 12
+        held = self._cache.get(root)
+        found = None if held is None else held.get(page)
+        cached = found is not None
+        if found is None or (found.clean and kind is _WRITE):
+            cached = False
+            found = stage2.translate(
+                c,
+                ipa,
+                kind is _WRITE,
+                lambda pa, level: self._read_entry(pa, level, ipa),
+                lambda pa, level, old, new: self._swap_entry(pa, level, ipa, old, new),
+            )
+        if kind is _EXECUTE:
+            permitted = found.execute_privileged if privileged else found.execute_user
+        else:
+            permitted = found.write if kind is _WRITE else found.read
+        if not permitted or (walk and found.device and c.hcr & _HCR_PTW):
+            raise StageFault(FSC_PERMISSION + found.level, 2, ipa)
+        if not cached:
             if not self._gpc.allowed(found.pas, found.pa):
                 raise StageFault(FSC_GPF, 1, ipa)
-            self._cache[key] = found
-            self._by_pa.setdefault(found.pa >> 12, []).append(key)
+            self._keep(root, page, found)
         return found
 
-    def _read_table(self, pa: int, level: int, stage: int, ipa: int) -> int:
+    # ---- descriptors of stage 2 ----
+
+    def _read_entry(self, pa: int, level: int, ipa: int) -> int:
         try:
             return self._bus.read64(self._pas, pa)
         except GranuleProtectionFault:
-            raise StageFault(FSC_GPF_WALK + level, stage, ipa) from None
+            raise StageFault(FSC_GPF_WALK + level, 2, ipa) from None
         except ExternalAbort:
-            raise StageFault(FSC_EXTERNAL_WALK + level, stage, ipa) from None
+            raise StageFault(FSC_EXTERNAL_WALK + level, 2, ipa) from None
 
-    def _locate(self, c: Controls, address: int, level: int, write: bool) -> tuple[Pas, int]:
+    def _swap_entry(self, pa: int, level: int, ipa: int, old: int, new: int) -> bool:
+        try:
+            if self._bus.read64(self._pas, pa) != old:
+                return False
+            self._bus.write64(self._pas, pa, new)
+        except GranuleProtectionFault:
+            raise StageFault(FSC_GPF_WALK + level, 2, ipa, write=True) from None
+        except ExternalAbort:
+            raise StageFault(FSC_EXTERNAL_WALK + level, 2, ipa, write=True) from None
+        return True
+
+    # ---- descriptors of stage 1 ----
+
+    def _locate(self, c: Controls, address: int, level: int, ns: bool, write: bool) -> tuple[Pas, int]:
         """Where a stage 1 descriptor lies."""
         if not c.stage2:
-            return self._pas, address
+            return (Pas.NS if ns else self._pas), address
         try:
-            second = self.stage2_page(c, address)
+            second = self._second(c, address, _WRITE if write else _READ, walk=True)
         except StageFault as fault:
             if fault.fsc == FSC_GPF:
                 raise StageFault(FSC_GPF_WALK + level, 1, address, False, write) from None
-            raise StageFault(fault.fsc, fault.stage, address, True, write) from None
-        if not (second.write if write else second.read):
-            raise StageFault(FSC_PERMISSION + second.level, 2, address, True, write)
+            raise StageFault(fault.fsc, fault.stage, address, True, write or fault.write) from None
         return second.pas, second.pa | address & 0xFFF
 
-    def _fetch(self, c: Controls, address: int, level: int) -> int:
-        pas, pa = self._locate(c, address, level, False)
+    def _fetch(self, c: Controls, address: int, level: int, ns: bool) -> int:
+        pas, pa = self._locate(c, address, level, ns, False)
         try:
             return self._bus.read64(pas, pa)
         except GranuleProtectionFault:
@@ -142,14 +201,14 @@ class Mmu:
         except ExternalAbort:
             raise StageFault(FSC_EXTERNAL_WALK + level) from None
 
-    def _swap(self, c: Controls, address: int, level: int, old: int, new: int) -> bool:
-        pas, pa = self._locate(c, address, level, True)
+    def _swap(self, c: Controls, address: int, level: int, ns: bool, old: int, new: int) -> bool:
+        pas, pa = self._locate(c, address, level, ns, True)
         try:
             if self._bus.read64(pas, pa) != old:
                 return False
             self._bus.write64(pas, pa, new)
         except GranuleProtectionFault:
-            raise StageFault(FSC_GPF_WALK + level) from None
+            raise StageFault(FSC_GPF_WALK + level, write=True) from None
         except ExternalAbort:
-            raise StageFault(FSC_EXTERNAL) from None
+            raise StageFault(FSC_EXTERNAL_WALK + level, write=True) from None
         return True

@@ -1,46 +1,50 @@
-"""Stage 1 walks of VMSAv8-64 (Arm ARM D8): EL1&0 and non-VHE EL2, granules of 4, 16 and 64 KB, 48-bit addresses."""
+"""Stage 1 walks of VMSAv8-64 (Arm ARM D8): EL1&0 and non-VHE EL2, granules of 4, 16 and 64 KB, 48-bit addresses.
+
+Implemented: FEAT_HAFDBS, FEAT_HPDS, FEAT_E0PD, FEAT_PAN. The Contiguous bit is a hint and ignored.
+"""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from realmkit.arch.esr import FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_PERMISSION, FSC_TRANSLATION
-from realmkit.machine.walk.types import Access, Controls, Kind
+from realmkit.arch.esr import FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_PERMISSION, FSC_TRANSLATION, FSC_UNSUPPORTED_ATOMIC
+from realmkit.arch.pas import SecurityState
+from realmkit.machine.walk.types import UPDATE_TRIES, Access, Controls, Kind, StageFault
 
-_PS_BITS = (32, 36, 40, 42, 44, 48, 48, 48)
-_TG0 = (12, 16, 14, 12)
-_TG1 = (12, 14, 12, 16)
-_LARGEST_BLOCK = {12: 1, 14: 2, 16: 2}
-_AF = 1 << 10
-_AP1, _AP2 = 1 << 6, 1 << 7
-_DBM = 1 << 51
-_ADDRESS = (1 << 48) - 1
-_MIN_TSZ, _MAX_TSZ = 16, 39
+PS_BITS: Final = (32, 36, 40, 42, 44, 48, 48, 48)
+"""TCR_EL1.IPS, TCR_EL2.PS and VTCR_EL2.PS: bits of an output address."""
+_TG0: Final = (12, 16, 14, 12)
+_TG1: Final = (12, 14, 12, 16)
+_LARGEST_BLOCK: Final = {12: 1, 14: 2, 16: 2}
+_AF: Final = 1 << 10
+_AP1: Final = 1 << 6
+_AP2: Final = 1 << 7
+_DBM: Final = 1 << 51
+_ADDRESS: Final = (1 << 48) - 1
+_MIN_TSZ: Final = 16
+_MAX_TSZ: Final = 39
+_WRITE: Final = Kind.WRITE
+_EXECUTE: Final = Kind.EXECUTE
 
-ReadDescriptor = Callable[[int, int], int]
-"""(address, level) to descriptor, through stage 2 and the granule check; raises StageFault."""
-WriteDescriptor = Callable[[int, int, int, int], bool]
-"""(address, level, expected, new): compare and swap; False when the descriptor has changed."""
-
-
-class StageFault(Exception):
-    """A fault that ends a translation: the status code with its level, found by ``stage`` for address ``ipa``."""
-
-    def __init__(self, fsc: int, stage: int = 1, ipa: int = 0, s1ptw: bool = False, write: bool = False) -> None:
-        super().__init__(fsc)
-        self.fsc, self.stage, self.ipa, self.s1ptw, self.write = fsc, stage, ipa, s1ptw, write
+ReadDescriptor = Callable[[int, int, bool], int]
+"""(address, level, Non-secure) to descriptor, through stage 2 and the granule check; raises StageFault."""
+WriteDescriptor = Callable[[int, int, bool, int, int], bool]
+"""(address, level, Non-secure, expected, new): compare and swap; False when the descriptor has changed."""
 
 
 class Stage1(NamedTuple):
-    """Result of stage 1 for one address."""
+    """Result of stage 1 for one address; ``ns``: in the Non-secure PAS, although the state is another one."""
 
     address: int
     read: bool
     write: bool
     execute: bool
     device: bool
+    ns: bool
 
 
 class _Half(NamedTuple):
+    """Controls of one of the two address ranges of a regime."""
+
     tsz: int
     granule: int
     ttbr: int
@@ -77,72 +81,94 @@ def _half(c: Controls, upper: bool) -> _Half:
 
 def translate(c: Controls, va: int, access: Access, read: ReadDescriptor, swap: WriteDescriptor) -> Stage1:
     """Walk the tables for ``va``; raises StageFault."""
-    if not c.sctlr & 1:
-        return _flat(c, va)
+    if not c.stage1:
+        return _flat(c, va, access)
+    for _ in range(UPDATE_TRIES):
+        found = _walk(c, va, access, read, swap)
+        if found is not None:
+            return found
+    raise StageFault(FSC_UNSUPPORTED_ATOMIC, write=True)
+
+
+def _walk(c: Controls, va: int, access: Access, read: ReadDescriptor, swap: WriteDescriptor) -> Stage1 | None:
+    """One walk; None when a descriptor changed under it."""
     upper = bool(va >> 55 & 1)
-    half = _half(c, upper)
-    bits = 64 - half.tsz
-    top = 56 if half.ignore_top else 64
-    sign = va >> bits & ((1 << (top - bits)) - 1)
-    if half.disabled or not _MIN_TSZ <= half.tsz <= _MAX_TSZ:
+    tsz, granule, ttbr, disabled, ignore_top, flat_attributes, el0_denied = _half(c, upper)
+    if disabled or not _MIN_TSZ <= tsz <= _MAX_TSZ or (el0_denied and not access.privileged):
         raise StageFault(FSC_TRANSLATION)
-    if sign != ((1 << (top - bits)) - 1 if upper else 0) or (half.el0_denied and not access.privileged):
+    bits = 64 - tsz
+    top = (1 << (56 if ignore_top else 64) - bits) - 1
+    if va >> bits & top != (top if upper else 0):
         raise StageFault(FSC_TRANSLATION)
-    stride = half.granule - 3
-    level = 4 - -(-(bits - half.granule) // stride)
-    table = half.ttbr & _ADDRESS & ~1
-    table &= ~((1 << max(bits - (half.granule + stride * (3 - level)) + 3, 6)) - 1)
-    pa_bits = min(_PS_BITS[(c.tcr >> 16 if c.el2 else c.tcr >> 32) & 7], c.pa_bits)
+    stride = granule - 3
+    level = 4 - -(-(bits - granule) // stride)
+    shift = granule + stride * (3 - level)
+    table = ttbr & _ADDRESS & -(1 << max(bits - shift + 3, 6))
+    pa_bits = min(PS_BITS[(c.tcr >> 16 if c.el2 else c.tcr >> 32) & 7], c.pa_bits)
     if table >> pa_bits:
         raise StageFault(FSC_ADDRESS_SIZE)
+    index = va >> shift & (1 << bits - shift) - 1
     inherited = 0
+    ns = False
+    secure = c.state is SecurityState.SECURE
     while True:
-        shift = half.granule + stride * (3 - level)
-        index = va >> shift & ((1 << min(stride, bits - shift)) - 1)
         where = table + index * 8
-        descriptor = read(where, level)
+        descriptor = read(where, level, ns)
         if not descriptor & 1:
             raise StageFault(FSC_TRANSLATION + level)
-        if level < 3 and descriptor & 2:
-            table = descriptor & _ADDRESS & ~((1 << half.granule) - 1)
-            if table >> pa_bits:
-                raise StageFault(FSC_ADDRESS_SIZE + level)
-            if not half.flat_attributes:
-                inherited |= descriptor
-            level += 1
-            continue
-        if (level == 3) != bool(descriptor & 2) or (level < 3 and level < _LARGEST_BLOCK[half.granule]):
-            raise StageFault(FSC_TRANSLATION + level)
-        break
-    output = descriptor & _ADDRESS & ~((1 << shift) - 1)
+        if level == 3 or not descriptor & 2:
+            break
+        table = descriptor & _ADDRESS & -(1 << granule)
+        if table >> pa_bits:
+            raise StageFault(FSC_ADDRESS_SIZE + level)
+        if not flat_attributes:
+            inherited |= descriptor
+        if secure and descriptor >> 63:
+            ns = True
+        level += 1
+        shift -= stride
+        index = va >> shift & (1 << stride) - 1
+    if not descriptor & 2 if level == 3 else level < _LARGEST_BLOCK[granule]:
+        raise StageFault(FSC_TRANSLATION + level)
+    output = descriptor & _ADDRESS & -(1 << shift)
     if output >> pa_bits:
         raise StageFault(FSC_ADDRESS_SIZE + level)
     hardware_af = c.tcr >> (21 if c.el2 else 39) & 1
-    hardware_dirty = hardware_af and c.tcr >> (22 if c.el2 else 40) & 1
-    if not descriptor & _AF:
-        if not hardware_af:
-            raise StageFault(FSC_ACCESS_FLAG + level)
-        if not swap(where, level, descriptor, descriptor | _AF):
-            return translate(c, va, access, read, swap)
-        descriptor |= _AF
-    if hardware_dirty and descriptor & _DBM and descriptor & _AP2 and access.kind is Kind.WRITE:
-        allowed = _permissions(c, descriptor & ~_AP2, inherited, access)
-        if allowed[1]:
-            if not swap(where, level, descriptor, descriptor & ~_AP2):
-                return translate(c, va, access, read, swap)
-            descriptor &= ~_AP2
-    may_read, may_write, may_execute = _permissions(c, descriptor, inherited, access)
-    if not (may_read, may_write, may_execute)[access.kind]:
+    if not descriptor & _AF and not hardware_af:
+        raise StageFault(FSC_ACCESS_FLAG + level)
+    # With hardware management of dirty state, DBM makes a page writable whatever AP[2] says.
+    managed = hardware_af and c.tcr >> (22 if c.el2 else 40) & 1 and descriptor & _DBM
+    effective = descriptor & ~_AP2 if managed else descriptor
+    leaf_ns = ns or (bool(descriptor >> 5 & 1) and (secure or (c.el2 and c.state is SecurityState.REALM)))
+    permissions = may_read, may_write, may_execute = _permissions(c, effective, inherited, access)
+    if leaf_ns and not secure:
+        # Software in the Realm state does not execute Non-secure memory.
+        permissions = may_read, may_write, may_execute = may_read, may_write, False
+    kind = access.kind
+    if not permissions[kind]:
         raise StageFault(FSC_PERMISSION + level)
-    device = (c.mair >> 8 * (descriptor >> 2 & 7) & 0xF0) == 0
-    return Stage1(output | va & ((1 << shift) - 1), may_read, may_write, may_execute, device)
+    updated = (effective if kind is _WRITE else descriptor) | _AF
+    if updated != descriptor and not swap(where, level, ns, descriptor, updated):
+        return None
+    device = not c.mair >> 8 * (descriptor >> 2 & 7) & 0xF0
+    return Stage1(
+        output | va & (1 << shift) - 1,
+        may_read,
+        may_write and not (managed and updated & _AP2),
+        may_execute,
+        device,
+        leaf_ns,
+    )
 
 
-def _flat(c: Controls, va: int) -> Stage1:
-    """MMU off: addresses are output as they are; data is Device memory."""
+def _flat(c: Controls, va: int, access: Access) -> Stage1:
+    """Stage 1 off: addresses are output as they are; data is Device memory unless HCR_EL2.DC is set."""
+    half = _half(c, bool(va >> 55 & 1))
+    if half.ignore_top:
+        va &= (1 << 56) - 1
     if va >> c.pa_bits:
         raise StageFault(FSC_ADDRESS_SIZE)
-    return Stage1(va, True, True, True, True)
+    return Stage1(va, True, True, True, not (c.default_cacheable or access.kind is _EXECUTE), False)
 
 
 def _permissions(c: Controls, descriptor: int, inherited: int, access: Access) -> tuple[bool, bool, bool]:
