@@ -2,8 +2,9 @@
 
 usage: update_docs.py [--check] [FILE.md ...]
 
-A block that starts with ```console holds commands (lines with "$ ", continued by a backslash) and their output. All blocks of a
-file run in one scratch directory, with the repository's examples as examples/. Blocks of ```text are left alone.
+A block that starts with ```console holds commands (lines with "$ ", continued by a backslash) and their output. All
+blocks of a file run in one scratch directory, with the repository's examples as examples/. Blocks of ```text are left
+alone.
 """
 
 import os

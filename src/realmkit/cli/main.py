@@ -9,6 +9,7 @@ from rich.console import Console
 from realmkit import __version__
 from realmkit.arch.errors import RealmkitError
 from realmkit.cli import doctor as doctor_command
+from realmkit.cli.boot import boot
 from realmkit.cli.run import run
 from realmkit.cli.show import show
 
@@ -21,6 +22,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("run")(run)
+app.command("boot")(boot)
 app.command("show")(show)
 
 
