@@ -14,8 +14,8 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-dev lint unit
 
 lint: $(VENV)/.installed-dev
-	$(BIN)/ruff format --check src tests benchmarks tools
-	$(BIN)/ruff check src tests benchmarks tools
+	$(BIN)/ruff format --check src tests benchmarks tools examples/python
+	$(BIN)/ruff check src tests benchmarks tools examples/python
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

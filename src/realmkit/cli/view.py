@@ -1,11 +1,14 @@
 """What a person sees of a launch: phases, the Realm's console, a summary. Wall-clock values only on a terminal."""
 
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from realmkit.cli.launch import Launch
 
@@ -61,33 +64,42 @@ class LaunchView:
         if not self._at_line_start:
             self._write("\n")
         report = launch.report()
+        rows = _rows(report, launch.times if self._console.is_terminal else None)
+        if not self._console.is_terminal:
+            for name, text in rows:
+                self._write(f"{name:<14}{Text.from_markup(text).plain}\n")
+            return
         table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
-        realm = report["realm"]
-        table.add_row("RIM", realm["rim"])
-        for index, value in enumerate(realm["rem"]):
-            if value.strip("0"):
-                table.add_row(f"REM{index}", value)
-        table.add_row("IPA width", f"{realm['ipa_width']} bits, {realm['vcpus']} VCPU, {realm['hash_algo']}")
-        table.add_row("token", _token_row(report["attestation"]))
-        for check in report["attestation"]["checks"]:
-            table.add_row("", f"{_MARKS[check['ok']]} {check['name']}: {check['status']}")
-        table.add_row("REC exits", _counts_row(report["counts"]["rec_exits"]))
-        table.add_row("RSI calls", _counts_row(report["counts"]["rsi"]))
-        table.add_row("RMI calls", f"{sum(report['counts']['rmi'].values())}")
-        table.add_row("virtual time", f"{report['counts']['ticks']} ticks of 10 ns")
-        teardown = report["teardown"]
-        table.add_row(
-            "teardown",
-            f"{teardown['granules_not_ns']} granules not Non-secure, {teardown['granules_not_scrubbed']} not scrubbed",
-        )
-        if self._console.is_terminal:
-            times = ", ".join(f"{name[:-2]} {value * 1000:.0f} ms" for name, value in report["time"].items())
-            table.add_row("wall time", times)
-        good = report["outcome"] == "ok"
-        table.add_row("outcome", f"{'[green]' if good else '[red]'}{report['outcome']}[/]: {report['reason']}")
+        for row in rows:
+            table.add_row(*row)
         self._console.print(table, highlight=False)
+
+
+def _rows(report: dict[str, Any], times: dict[str, float] | None) -> Iterator[tuple[str, str]]:
+    """Name and text of each row; wall-clock times only where they are given."""
+    realm, attestation, teardown = report["realm"], report["attestation"], report["teardown"]
+    yield "RIM", realm["rim"]
+    for index, value in enumerate(realm["rem"]):
+        if value.strip("0"):
+            yield f"REM{index}", value
+    yield "IPA width", f"{realm['ipa_width']} bits, {realm['vcpus']} VCPU, {realm['hash_algo']}"
+    yield "token", _token_row(attestation)
+    for check in attestation["checks"]:
+        yield "", f"{_MARKS[check['ok']]} {check['name']}: {escape(check['status'])}"
+    yield "REC exits", _counts_row(report["counts"]["rec_exits"])
+    yield "RSI calls", _counts_row(report["counts"]["rsi"])
+    yield "RMI calls", f"{sum(report['counts']['rmi'].values())}"
+    yield "virtual time", f"{report['counts']['ticks']} ticks of 10 ns"
+    yield (
+        "teardown",
+        f"{teardown['granules_not_ns']} granules not Non-secure, {teardown['granules_not_scrubbed']} not scrubbed",
+    )
+    if times is not None:
+        yield "wall time", ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in times.items())
+    colour = "green" if report["outcome"] == "ok" else "red"
+    yield "outcome", f"[{colour}]{report['outcome']}[/]: {escape(report['reason'])}"
 
 
 def _token_row(attestation: dict[str, Any]) -> str:
