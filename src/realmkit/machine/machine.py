@@ -235,6 +235,8 @@ class Machine:
         if not self.stopping:
             self.stopping = True
             self.stop_reason = reason
+            if self._active is not None:
+                self._active.cpu.break_slice()
 
     def request_reset(self, cause: str = "system-reset") -> None:
         """Reset the machine when the current slice is over."""
@@ -288,6 +290,19 @@ class MachineServices:
         root = ctx.read("VTTBR_EL2")
         for pe in self._machine.pes:
             pe.cpu.forget_root(root)
+
+    def broadcast_tlbi_el2(self) -> None:
+        """TLBI by an image at EL2."""
+        self._machine.mmus[SecurityState.NS].invalidate_all()
+        for pe in self._machine.pes:
+            if pe.image is not None:
+                pe.cpu.forget_translations(pe.image)
+
+    def broadcast_ic(self, state: SecurityState) -> None:
+        """IC by an image at EL2: the other PEs that run it drop their code; the engine drops its own."""
+        for pe in self._machine.pes:
+            if pe.image is not None and pe.index != self._index:
+                pe.cpu.drop_code(pe.image)
 
     def sync(self, cpu: Cpu) -> None:
         """Bring timer signals up to date before the GIC is looked at."""

@@ -165,6 +165,18 @@ class Cpu:
             if ctx is not None and ctx.read("VTTBR_EL2") == root:
                 engine.flush()
 
+    def forget_translations(self, ctx: CpuContext) -> None:
+        """Drop cached translations of a context."""
+        engine = self._engines.get(id(ctx))
+        if engine is not None:
+            engine.flush()
+
+    def drop_code(self, ctx: CpuContext) -> None:
+        """Drop code that was translated for a context."""
+        engine = self._engines.get(id(ctx))
+        if engine is not None:
+            engine.drop_code()
+
     # ---- running ----
 
     def run(self, ctx: CpuContext, state: SecurityState, python_el2: bool, budget: int) -> Stop:

@@ -21,6 +21,7 @@ from unicorn import (
 from unicorn.arm64_const import (
     UC_ARM64_INS_MRS,
     UC_ARM64_INS_MSR,
+    UC_ARM64_INS_SYS,
     UC_ARM64_REG_CP_REG,
     UC_ARM64_REG_FPCR,
     UC_ARM64_REG_FPSR,
@@ -45,6 +46,10 @@ _TRAPS: Final = 1 << 31 | 1 << 25 | 1 << 24 | 1 << 18 | 1 << 13
 """HCR_EL2 of every engine: EL1 is AArch64; TLBI, IC, identification registers and WFI at EL1 come to us."""
 _HOOKED: Final = re.compile(rb"(?s).[\xe0-\xef][\x1b\x3b\x1c\x3c]\xd5|.[\x00-\x0f]\x38\xd5|\x7f\x20\x03\xd5")
 """MRS and MSR of CRn 14 (counters and timers), MRS of identification registers, WFI."""
+_IMAGE_HOOKED: Final = re.compile(
+    rb"(?s)[\x00-\x1f]\x11[\x1c\x3c]\xd5|.[\x80-\x8f][\x08\x0c]\xd5|.[\x71\x75][\x08\x0b]\xd5"
+)
+"""Code at EL2 as well: HCR_EL2, TLBI, IC."""
 _WFI: Final = 0xD503_207F
 
 
@@ -279,7 +284,8 @@ class Engine:
             return
         self._scanned.add(key)
         self.code.add(pa >> 12)
-        for match in _HOOKED.finditer(page):
+        found = [*_HOOKED.finditer(page), *(_IMAGE_HOOKED.finditer(page) if image else ())]
+        for match in found:
             offset = match.start()
             if offset & 3:
                 continue
@@ -299,8 +305,17 @@ class Engine:
                     None,
                     address,
                     address,
-                    UC_ARM64_INS_MRS if word >> 21 & 1 else UC_ARM64_INS_MSR,
+                    _instruction(word),
                 )
+
+
+def _instruction(word: int) -> int:
+    """Unicorn's name for the kind of a system instruction."""
+    if word >> 19 & 3 == 1:
+        kind: int = UC_ARM64_INS_SYS
+    else:
+        kind = UC_ARM64_INS_MRS if word >> 21 & 1 else UC_ARM64_INS_MSR
+    return kind
 
 
 def stack_name(pstate: int) -> str:

@@ -14,6 +14,10 @@ HCR_TWI: Final = HCR_EL2.mask("TWI")
 HCR_TID3: Final = HCR_EL2.mask("TID3")
 HCR_TSC: Final = HCR_EL2.mask("TSC")
 HCR_TGE: Final = HCR_EL2.mask("TGE")
+HCR_RW: Final = HCR_EL2.mask("RW")
+HCR_E2H: Final = HCR_EL2.mask("E2H")
+HCR_TRANSLATION: Final = HCR_EL2.mask("VM") | HCR_EL2.mask("TGE") | HCR_EL2.mask("DC") | HCR_EL2.mask("FWB")
+"""Bits that change what an address means."""
 PAN: Final = 1 << 22
 PSTATE_KEPT: Final = 0xF100_0000
 """NZCV and DIT: what exception entry leaves alone."""

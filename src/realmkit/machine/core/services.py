@@ -38,6 +38,12 @@ class CpuServices(Protocol):
     def broadcast_tlbi(self, ctx: CpuContext) -> None:
         """Forget the translations of a context's virtual machine on all PEs."""
 
+    def broadcast_tlbi_el2(self) -> None:
+        """TLBI by Non-secure EL2: forget its translations, and those of its virtual machines, on all PEs."""
+
+    def broadcast_ic(self, state: SecurityState) -> None:
+        """IC by EL2 of a security state: forget code on all PEs."""
+
     def sync(self, cpu: Cpu) -> None:
         """Bring timer signals up to date before the GIC is looked at."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from realmkit.arch.esr import FSC_ALIGNMENT, Ec, make_esr
 from realmkit.arch.smccc import MASK64
 from realmkit.machine.core import counters, exceptions, gic
-from realmkit.machine.core.registers import HCR_TID3, HCR_TSC, HCR_TWI
+from realmkit.machine.core.registers import HCR_E2H, HCR_RW, HCR_TID3, HCR_TRANSLATION, HCR_TSC, HCR_TWI
 from realmkit.machine.insn import Hint, HintKind, SystemAccess, decode, decode_access
 from realmkit.machine.port import ExceptionInfo, ExceptionKind
 
@@ -146,6 +146,10 @@ def hooked(cpu: Cpu, word: int) -> bool:
     if not isinstance(access, SystemAccess):
         return cpu.wfi_at_el2()
     name = access.name
+    if access.encoding[0] == 1:
+        return _maintenance_at_el2(cpu, access)
+    if name == "HCR_EL2":
+        return _hypervisor_control(cpu, access)
     if access.encoding[:3] == (3, 0, 0):
         if cpu.running_el() != 2:
             return False
@@ -159,3 +163,28 @@ def hooked(cpu: Cpu, word: int) -> bool:
         counters.write(cpu, name, cpu.read_x(access.rt))
         cpu.break_slice()
     return True
+
+
+def _hypervisor_control(cpu: Cpu, access: SystemAccess) -> bool:
+    """HCR_EL2 of an image: the context has it, the engine's own has the traps that we need."""
+    if cpu.running_el() != 2:
+        return False
+    if access.read:
+        cpu.write_x(access.rt, cpu.ctx.regs.get("HCR_EL2", 0))
+        return True
+    value = cpu.read_x(access.rt) & ~HCR_E2H | HCR_RW
+    if (value ^ cpu.ctx.regs.get("HCR_EL2", 0)) & HCR_TRANSLATION:
+        cpu.flush_translations()
+    cpu.ctx.regs["HCR_EL2"] = value
+    cpu.break_slice()
+    return True
+
+
+def _maintenance_at_el2(cpu: Cpu, access: SystemAccess) -> bool:
+    """TLBI and IC of an image at EL2: they reach the other PEs, and stage 2. The engine does its own part."""
+    if cpu.running_el() == 2:
+        if access.encoding[2] == 8:
+            cpu.services.broadcast_tlbi_el2()
+        else:
+            cpu.services.broadcast_ic(cpu.state)
+    return False
