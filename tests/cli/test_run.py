@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cbor2
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.cli.kit import CRASH, LOOP, POWER_OFF, Finished, flat, load, realmkit
 
@@ -187,4 +192,39 @@ def test_crash_is_noticed_and_the_machine_torn_down(tmp_path: Path) -> None:
     report = load(tmp_path / "r.json")
     assert report["outcome"] == "crashed"
     assert "exception loop" in report["reason"]
+    assert report["teardown"] == {"granules_not_ns": 0, "granules_not_scrubbed": 0}
+
+
+def test_platform_key_can_be_given(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "key.pem").write_bytes(pem)
+    done = realmkit("run", f"--platform-key={tmp_path}/key.pem", f"--trust-anchor-out={tmp_path}/anchor.pem")
+    assert done.code == 0, done.err
+    public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    assert (tmp_path / "anchor.pem").read_bytes() == public
+
+
+def test_file_without_a_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "key.pem").write_text("no key")
+    done = realmkit("run", f"--platform-key={tmp_path}/key.pem")
+    assert done.code == 2
+    assert "key.pem" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_interrupt_ends_the_run_and_tears_down(tmp_path: Path) -> None:
+    image = flat(tmp_path / "loop", LOOP)
+    code = "from realmkit.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "run", str(image), f"--report={tmp_path}/r.json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "running the Realm" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        assert process.wait(timeout=60) == 1
+    report = load(tmp_path / "r.json")
+    assert report["outcome"] == "interrupted"
     assert report["teardown"] == {"granules_not_ns": 0, "granules_not_scrubbed": 0}

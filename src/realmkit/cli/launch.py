@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from realmkit.arch.errors import RealmkitError
@@ -45,6 +46,7 @@ class Request:
     challenge: bytes
     max_ticks: int | None = None
     seed: int = 0
+    platform_key: Path | None = None
 
 
 class Watcher(Protocol):
@@ -169,7 +171,7 @@ def prepare(request: Request, watcher: Watcher) -> Launch:
     """Boot a machine for a request, with the observers that the report needs."""
     watcher.phase("boot")
     counts, loop = Counts(), ExceptionLoop()
-    stack = assemble(fvp(platform_dram(request.config.memory)), seed=request.seed)
+    stack = assemble(fvp(platform_dram(request.config.memory)), seed=request.seed, cpak=request.platform_key)
     launch = Launch(request, stack, counts, loop)
     launch.console = Console(watcher.console)
     for observer in (counts, loop, launch.measured, launch.granules):

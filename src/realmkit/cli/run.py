@@ -31,7 +31,7 @@ def run(
     image: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[IMAGE]",
+            metavar="IMAGE",
             help="Guest image: ELF, flat binary or Linux Image, raw or gzip. Without it the embedded payload runs.",
             show_default=False,
         ),
@@ -69,6 +69,14 @@ def run(
         typer.Option(help="Stop the Realm at this virtual time, in ticks of 10 ns.", min=1, show_default=False),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the platform's keys and of the default challenge.", min=0)] = 0,
+    platform_key: Annotated[
+        Path | None,
+        typer.Option(
+            help="Platform attestation key (P-384 private key) in place of the seed's.",
+            metavar="FILE.pem",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Launch a Realm end to end: measured boot, delegation, creation, activation, execution,
     attestation verified by the Realm's owner, destruction.
@@ -92,6 +100,7 @@ def run(
         challenge=default_challenge(seed) if challenge is None else options.challenge(challenge),
         max_ticks=max_ticks,
         seed=seed,
+        platform_key=platform_key,
     )
     view = LaunchView(Console(width=None if sys.stdout.isatty() else WIDTH))
     try:
