@@ -21,6 +21,7 @@ from realmkit.machine.core.engine import Engine
 from realmkit.machine.core.native import Snapshot
 from realmkit.machine.core.registers import HCR_TGE, PAN, RESIDENT
 from realmkit.machine.core.services import CpuServices
+from realmkit.machine.insn import SystemAccess
 from realmkit.machine.port import ExternalAbort, GranuleProtectionFault
 from realmkit.machine.walk import Access, Controls, Fault, Kind, Mapping
 
@@ -28,6 +29,7 @@ SLICE: Final = 25_000
 """Instructions between two looks at interrupts, at most."""
 MASKED_SLICE: Final = 2_000
 """The same while an interrupt is pending and masked."""
+_WFI: Final = 0xD503_207F
 POOL: Final = 16
 """Engines that are kept for contexts to come."""
 _KINDS: Final = {UC_MEM_FETCH: Kind.EXECUTE, UC_MEM_WRITE: Kind.WRITE}
@@ -126,7 +128,7 @@ class Cpu:
         return engine
 
     def _new_engine(self) -> Engine:
-        engine = Engine(self.services.memory, self._on_fill, self._on_interrupt, self._on_register)
+        engine = Engine(self.services.memory, self._on_fill, self._on_interrupt, self._on_register, self._on_wait)
         self._snapshots[id(engine)] = Snapshot(engine.uc, _CONTROLS)
         return engine
 
@@ -263,12 +265,6 @@ class Cpu:
         """Exception level at this very moment, from inside a register hook."""
         return self._snapshots[id(self.engine)].fetch()[0] >> 2 & 3
 
-    def wfi_at_el2(self) -> bool:
-        """WFI of an image at EL2, which Unicorn does not trap: note it, the engine stops after it."""
-        if self.running_el() == 2:
-            self._waiting = True
-        return False
-
     def idle(self) -> bool:
         """WFI has been executed: stop unless something is pending."""
         self.services.sync(self)
@@ -291,8 +287,13 @@ class Cpu:
         self.resume()
         return True
 
-    def _on_register(self, word: int) -> bool:
-        return traps.hooked(self, word)
+    def _on_register(self, access: SystemAccess) -> bool:
+        return traps.hooked(self, access)
+
+    def _on_wait(self, address: int) -> None:
+        """WFI of an image at EL2, which Unicorn does not trap: note it, the engine stops after it."""
+        if self.running_el() == 2 and self.word(address) == _WFI:
+            self._waiting = True
 
     def write_x(self, number: int, value: int) -> None:
         """Set a register of the running engine from inside a register hook."""

@@ -27,6 +27,9 @@ from unicorn.arm64_const import (
     UC_ARM64_REG_FPSR,
     UC_ARM64_REG_Q0,
     UC_ARM64_REG_SP,
+    UC_ARM64_REG_X0,
+    UC_ARM64_REG_X29,
+    UC_ARM64_REG_XZR,
     UC_CPU_ARM64_MAX,
 )
 from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_ERR_EXCEPTION, UC_TLB_VIRTUAL
@@ -34,6 +37,7 @@ from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_ERR_EXCE
 from realmkit.machine.context import CpuContext
 from realmkit.machine.core.native import RegisterFile
 from realmkit.machine.core.registers import RESIDENT
+from realmkit.machine.insn import SystemAccess
 from realmkit.machine.memory import PhysicalMemory
 
 WINDOW: Final = 64 << 20
@@ -44,13 +48,10 @@ _SCR_VALUE: Final = 1 << 10 | 1 << 8 | 1
 """RW, HCE, NS: SMC and HVC work."""
 _TRAPS: Final = 1 << 31 | 1 << 25 | 1 << 24 | 1 << 18 | 1 << 13
 """HCR_EL2 of every engine: EL1 is AArch64; TLBI, IC, identification registers and WFI at EL1 come to us."""
-_HOOKED: Final = re.compile(rb"(?s).[\xe0-\xef][\x1b\x3b\x1c\x3c]\xd5|.[\x00-\x0f]\x38\xd5|\x7f\x20\x03\xd5")
-"""MRS and MSR of CRn 14 (counters and timers), MRS of identification registers, WFI."""
-_IMAGE_HOOKED: Final = re.compile(
-    rb"(?s)[\x00-\x1f]\x11[\x1c\x3c]\xd5|.[\x80-\x8f][\x08\x0c]\xd5|.[\x71\x75][\x08\x0b]\xd5"
-)
-"""Code at EL2 as well: HCR_EL2, TLBI, IC."""
+_CANDIDATE: Final = re.compile(rb"[\x03\x08\x0b\x0c\x1b\x1c\x38\x3b\x3c]\xd5")
+"""Upper half of the instructions that :func:`_hook_of` knows. No match can begin inside another one."""
 _WFI: Final = 0xD503_207F
+_WAIT: Final = -1
 
 
 def _cp(name: str) -> tuple[int, int, int, int, int]:
@@ -65,7 +66,8 @@ class Engine:
     """An engine and what it currently holds.
 
     ``fill(vaddr, access) -> (pa, permissions) | None`` translates; ``interrupt(number)`` serves an exception: True to
-    go on, False to stop; ``register(word)`` serves the MRS, MSR or WFI at the PC: True when it has been done.
+    go on, False to stop; ``register(access)`` serves an MRS, MSR or SYS: True when it has been done. ``wait(address)``:
+    there is, or was, a WFI, which is about to execute.
     """
 
     def __init__(
@@ -73,12 +75,14 @@ class Engine:
         memory: PhysicalMemory,
         fill: Callable[[int, int], tuple[int, int] | None],
         interrupt: Callable[[int], bool],
-        register: Callable[[int], bool],
+        register: Callable[[SystemAccess], bool],
+        wait: Callable[[int], None],
     ) -> None:
         self._memory = memory
         self._fill = fill
         self._interrupt = interrupt
         self._register = register
+        self._wait = wait
         self.uc = Uc(UC_ARCH_ARM64, UC_MODE_ARM, UC_CPU_ARM64_MAX)
         self.uc.ctl_set_page_size(4096)
         self.uc.ctl_set_tlb_mode(UC_TLB_VIRTUAL)
@@ -93,7 +97,7 @@ class Engine:
         """Physical granules that translated code comes from."""
         self._windows: set[int] = set()
         self._scanned: set[tuple[int, int]] = set()
-        self._hooked: dict[int, int] = {}
+        self._hooked: set[tuple[int, int]] = set()
         self.failure: BaseException | None = None
         self.missing_window: int | None = None
         self.write_place(_SCR_EL3, _SCR_VALUE)
@@ -257,12 +261,19 @@ class Engine:
             self.failure = failure
             uc.emu_stop()
 
-    def _on_register(self, uc: Uc, word: int) -> bool:
+    def _on_register(self, uc: Uc, register: int, place: Any, read: bool) -> bool:
         try:
-            return self._register(word)
+            encoding = (place.op0, place.op1, place.crn, place.crm, place.op2)
+            return self._register(SystemAccess(read, encoding, _number(register)))
         except BaseException as failure:
             self.failure = failure
             return True
+
+    def _on_wait(self, uc: Uc, address: int, size: int, data: object) -> None:
+        try:
+            self._wait(address)
+        except BaseException as failure:
+            self.failure = failure
 
     def _is_mapped(self, pa: int) -> bool:
         return pa // WINDOW in self._windows
@@ -284,38 +295,50 @@ class Engine:
             return
         self._scanned.add(key)
         self.code.add(pa >> 12)
-        found = [*_HOOKED.finditer(page), *(_IMAGE_HOOKED.finditer(page) if image else ())]
-        for match in found:
-            offset = match.start()
+        for match in _CANDIDATE.finditer(page):
+            offset = match.start() - 2
             if offset & 3:
                 continue
+            kind = _hook_of(int.from_bytes(page[offset : offset + 4], "little"), image)
             address = (vaddr & ~0xFFF) + offset
-            word = int.from_bytes(match.group(), "little")
-            if self._hooked.get(address) == word or (word == _WFI and not image):
+            if kind is None or (address, kind) in self._hooked:
                 continue
-            self._hooked[address] = word
-            if word == _WFI:
-                self.uc.hook_add(
-                    UC_HOOK_CODE, lambda *_, word=word: self._on_register(self.uc, word), None, address, address
-                )
+            self._hooked.add((address, kind))
+            if kind == _WAIT:
+                self.uc.hook_add(UC_HOOK_CODE, self._on_wait, None, address, address)
             else:
-                self.uc.hook_add(
-                    UC_HOOK_INSN,
-                    lambda uc, reg, cp_reg, data, word=word: self._on_register(uc, word),
-                    None,
-                    address,
-                    address,
-                    _instruction(word),
-                )
+                self.uc.hook_add(UC_HOOK_INSN, self._on_register, kind == UC_ARM64_INS_MRS, address, address, kind)
 
 
-def _instruction(word: int) -> int:
-    """Unicorn's name for the kind of a system instruction."""
-    if word >> 19 & 3 == 1:
-        kind: int = UC_ARM64_INS_SYS
-    else:
-        kind = UC_ARM64_INS_MRS if word >> 21 & 1 else UC_ARM64_INS_MSR
-    return kind
+def _hook_of(word: int, image: bool) -> int | None:
+    """How to hook an instruction: Unicorn's name of its kind, _WAIT for WFI, None for what needs no hook.
+
+    Counters, timers and identification registers; for an ``image``, which runs at EL2 as well, also WFI, HCR_EL2, TLBI
+    and IC.
+    """
+    if word == _WFI:
+        return _WAIT if image else None
+    upper, crn, crm = word >> 16, word >> 12 & 15, word >> 8 & 15
+    kind: int = UC_ARM64_INS_MRS if word >> 21 & 1 else UC_ARM64_INS_MSR
+    if upper in (0xD51B, 0xD53B):
+        return kind if crn == 14 else None
+    if upper in (0xD51C, 0xD53C):
+        return kind if crn == 14 or (image and crn == 1 and crm == 1 and word >> 5 & 7 == 0) else None
+    if upper == 0xD538:
+        return kind if crn == 0 else None
+    if image and (
+        (upper in (0xD508, 0xD50C) and crn == 8) or (upper in (0xD508, 0xD50B) and crn == 7 and crm in (1, 5))
+    ):
+        instruction: int = UC_ARM64_INS_SYS
+        return instruction
+    return None
+
+
+def _number(register: int) -> int:
+    """Number of a general-purpose register by Unicorn's constant."""
+    if register == UC_ARM64_REG_XZR:
+        return 31
+    return register - UC_ARM64_REG_X29 + 29 if register < UC_ARM64_REG_X0 else register - UC_ARM64_REG_X0
 
 
 def stack_name(pstate: int) -> str:

@@ -140,11 +140,8 @@ def _system(cpu: Cpu, access: SystemAccess) -> bool:
     return True
 
 
-def hooked(cpu: Cpu, word: int) -> bool:
-    """An MRS or MSR of a counter, timer or identification register, or WFI, at a hooked place: True when done here."""
-    access = decode(word)
-    if not isinstance(access, SystemAccess):
-        return cpu.wfi_at_el2()
+def hooked(cpu: Cpu, access: SystemAccess) -> bool:
+    """An MRS, MSR or SYS at a hooked place: True when it has been done here."""
     name = access.name
     if access.encoding[0] == 1:
         return _maintenance_at_el2(cpu, access)
