@@ -1,10 +1,13 @@
-"""The devicetree of a guest: memory, VCPUs with PSCI by SMC, GICv3, timer, PL011 (Devicetree Specification 0.4)."""
+"""The devicetree of a guest: memory, VCPUs, PSCI by SMC, GICv3, timer, PL011, virtio (Devicetree Specification 0.4)."""
+
+from collections.abc import Sequence
 
 import fdt
 
 from realmkit.arch.gic import PPI_CNTHP, PPI_CNTP, PPI_CNTV
 from realmkit.host.vmm import layout
 from realmkit.host.vmm.layout import VmConfig
+from realmkit.host.vmm.virtio import VirtioRegion
 
 _GIC_PHANDLE = 1
 _CLOCK_PHANDLE = 2
@@ -18,7 +21,7 @@ def vcpu_mpidr(index: int) -> int:
     return (index & 15) | (index >> 4) << 8
 
 
-def build(config: VmConfig, bootargs: str = "") -> bytes:
+def build(config: VmConfig, bootargs: str = "", virtio: Sequence[VirtioRegion] = ()) -> bytes:
     """A flattened devicetree for a configuration; the same configuration gives the same bytes."""
     tree = fdt.FDT()
     root = tree.root
@@ -80,6 +83,15 @@ def build(config: VmConfig, bootargs: str = "") -> bytes:
         fdt.PropWords("clocks", _CLOCK_PHANDLE, _CLOCK_PHANDLE),
         fdt.PropStrings("clock-names", "uartclk", "apb_pclk"),
     )
+    for region in virtio:
+        _node(
+            root,
+            f"virtio@{region.base:x}",
+            fdt.PropStrings("compatible", "virtio,mmio"),
+            _reg(region.base, region.size),
+            fdt.PropWords("interrupts", _SPI, region.intid - 32, _LEVEL_HIGH),
+            fdt.Property("dma-coherent"),
+        )
     blob: bytes = tree.to_dtb(version=17)
     return blob
 
