@@ -152,6 +152,8 @@ class Machine:
     def wakes(self, pe: Pe) -> bool:
         """Whether a PE that waits for an interrupt has one."""
         self._drive_timers(pe)
+        if pe.parked and pe.current is not None:
+            return pe.cpu.takes(pe.current, pe.current is not pe.image)
         interface = self.board.interfaces[pe.index]
         if interface.irq_pending() or interface.fiq_pending():
             return True

@@ -43,6 +43,7 @@ class Pe:
         "ns_port",
         "powered",
         "realm_port",
+        "parked",
         "world",
     )
 
@@ -56,6 +57,8 @@ class Pe:
         """The code that runs here waits for an interrupt (WFI)."""
         self.current: CpuContext | None = None
         """Context that executes when the PE gets time; None while Python software at NS-EL2 has the PE."""
+        self.parked = False
+        """While idle: only an interrupt that is taken ends the wait, not one that is masked."""
         self.image: CpuContext | None = None
         """Context of the Host image on this PE, when the Host is an image."""
         self.host_context = CpuContext()

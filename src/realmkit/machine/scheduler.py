@@ -22,13 +22,17 @@ QUANTUM = 20_000
 """Longest slice, in instructions, while other PEs want to run."""
 LONG_QUANTUM = 2_000_000
 """Longest slice while this PE is alone."""
+FRUITLESS_EVENTS = 10_000
+"""Events of devices and timers in a row that wake no PE, after which none ever will."""
 
 
 class IdleForeverError(RealmkitError):
     """Every PE waits for an interrupt and nothing is programmed that could raise one."""
 
-    def __init__(self) -> None:
-        super().__init__("idle for ever: every PE waits for an interrupt and no timer or device will raise one")
+    def __init__(self, details: str = "") -> None:
+        super().__init__(
+            f"idle for ever: every PE waits for an interrupt and no timer or device will raise one{details}"
+        )
 
 
 class Scheduler:
@@ -84,7 +88,7 @@ class Scheduler:
         """
         machine = self._machine
         while not machine.stopping:
-            pe = self._choose()
+            pe = self._choose(max_ticks)
             if max_ticks is not None and pe.cpu.now() >= max_ticks:
                 machine.stop("max-ticks")
                 return
@@ -95,8 +99,26 @@ class Scheduler:
 
     # ---- policy ----
 
-    def _choose(self) -> Pe:
-        """The PE that is furthest behind; time of idle PEs jumps to their next event."""
+    def _choose(self, limit: int | None = None) -> Pe:
+        """The PE that is furthest behind; time of idle PEs jumps to their next event.
+
+        At ``limit`` the PE is returned whether it is idle or not.
+        """
+        machine = self._machine
+        for _ in range(FRUITLESS_EVENTS):
+            best, best_time = self._furthest_behind()
+            if best.idle:
+                best.cpu.time = max(best.cpu.time, best_time)
+            machine.advance(best)
+            if not best.idle or (limit is not None and best_time >= limit):
+                return best
+            if machine.wakes(best):
+                best.idle = best.parked = False
+                return best
+        raise IdleForeverError(self._whereabouts())
+
+    def _furthest_behind(self) -> tuple[Pe, int]:
+        """The PE whose turn it is, and when; sets how far it may go."""
         machine = self._machine
         best: Pe | None = None
         best_time = 0
@@ -114,18 +136,15 @@ class Scheduler:
             elif horizon is None or time < horizon:
                 horizon = time
         if best is None:
-            raise IdleForeverError
+            raise IdleForeverError(self._whereabouts())
         machine.contended = horizon is not None
         self._horizon = best_time + LONG_QUANTUM if horizon is None else horizon + QUANTUM
-        if best.idle:
-            best.cpu.time = max(best.cpu.time, best_time)
-            machine.advance(best)
-            if machine.wakes(best):
-                best.idle = False
-                return best
-            return self._choose()
-        machine.advance(best)
-        return best
+        return best, best_time
+
+    def _whereabouts(self) -> str:
+        """PEs that have parked themselves, for the message."""
+        parked = [pe for pe in self._machine.pes if pe.powered and pe.idle and pe.parked and pe.current is not None]
+        return "".join(f"; PE {pe.index} goes round in circles at {pe.current.pc:#x}" for pe in parked if pe.current)
 
     def _step(self, pe: Pe, limit: int | None = None) -> None:
         machine = self._machine
@@ -140,7 +159,7 @@ class Scheduler:
         if limit is not None and limit < until:
             until = limit
         stop = pe.cpu.run(ctx, pe.world, ctx is not pe.image, max(until - now, 1))
-        if stop.kind is StopKind.IDLE:
-            pe.idle = True
+        if stop.kind is StopKind.IDLE or stop.kind is StopKind.PARKED:
+            pe.idle, pe.parked = True, stop.kind is StopKind.PARKED
         elif stop.kind is StopKind.DEAD:
             machine.stop(stop.reason)

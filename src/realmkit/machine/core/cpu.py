@@ -16,7 +16,7 @@ from realmkit.arch.pas import SecurityState
 from realmkit.arch.smccc import MASK64
 from realmkit.arch.time import CHARGE_EXIT
 from realmkit.machine.context import CpuContext
-from realmkit.machine.core import aborts, interrupts, traps
+from realmkit.machine.core import aborts, interrupts, parking, traps
 from realmkit.machine.core.engine import Engine
 from realmkit.machine.core.native import Snapshot
 from realmkit.machine.core.registers import HCR_TGE, PAN, RESIDENT
@@ -57,6 +57,8 @@ class StopKind(Enum):
     """Control went elsewhere."""
     IDLE = "idle"
     """WFI, and nothing is pending."""
+    PARKED = "parked"
+    """A loop that does nothing: only an interrupt that is taken gets the code out of it."""
     DEAD = "dead"
     """The code cannot go on; ``reason`` says why."""
 
@@ -96,6 +98,13 @@ class Cpu:
         self.last_fault = (0, 0, 0)
         """PC, address and status code of the last abort, and how often it repeated itself."""
         self.repeats = 0
+        self.vector = -1
+        """Where the last exception has put PC."""
+        self.vector_faults = 0
+        """Exceptions in a row that the first instruction of a vector took."""
+        self.cause = (0, 0, 0, 0)
+        """PC, PSTATE, ESR and FAR of the last exception that code outside the vectors took."""
+        self._slice_pc = 0
 
     # ---- time ----
 
@@ -209,6 +218,7 @@ class Cpu:
                         self.idle()
                     else:
                         self.time += count
+                        self._look_for_parking()
             else:
                 self.time = max(self.time, before) + CHARGE_EXIT
                 self._on_fault(engine)
@@ -217,6 +227,13 @@ class Cpu:
             if self._break:
                 self.save()
                 return Stop(StopKind.BUDGET)
+
+    def _look_for_parking(self) -> None:
+        """A whole slice has been executed: stop where the code only goes round in circles."""
+        pc, before = self.ctx.pc, self._slice_pc
+        self._slice_pc = pc
+        if -parking.REACH <= pc - before <= parking.REACH and parking.is_parked(self):
+            self._stop = Stop(StopKind.PARKED)
 
     def save(self) -> None:
         """Bring the context's X0-X30, PC and PSTATE up to date."""
@@ -273,6 +290,10 @@ class Cpu:
         self._stop = Stop(StopKind.IDLE)
         return False
 
+    def takes(self, ctx: CpuContext, python_el2: bool) -> bool:
+        """Whether an interrupt is pending that ``ctx`` would take."""
+        return interrupts.takes(self, ctx, python_el2)
+
     def wakes(self, ctx: CpuContext) -> bool:
         """Whether an interrupt is pending that ends WFI."""
         return interrupts.wakes(self, ctx)
@@ -282,7 +303,7 @@ class Cpu:
     def _on_interrupt(self, number: int) -> bool:
         self.save()
         self.time += CHARGE_EXIT
-        if not traps.serve(self, number):
+        if not traps.serve(self, number) or self._stop is not None:
             return False
         self.resume()
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from realmkit.arch.esr import Ec, make_esr
+from realmkit.arch.esr import Ec, exception_class, make_esr
 from realmkit.arch.events import ExceptionTaken
 from realmkit.arch.time import CHARGE_EXIT
 from realmkit.machine.core.registers import HCR_TGE, PAN, PSTATE_KEPT
@@ -21,6 +21,8 @@ _OFFSETS: Final = {
 }
 _SPAN: Final = 1 << 23
 _DAIF: Final = 0x3C0
+_VECTOR_FAULTS: Final = 2
+"""From a lower level, or with SP_EL0, a first fault of the vector still goes to another one."""
 
 
 def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | None = None) -> None:
@@ -28,6 +30,13 @@ def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | N
     ctx = cpu.ctx
     source = cpu.el()
     suffix = f"_EL{target}"
+    if ctx.pc != cpu.vector:
+        cpu.cause, cpu.vector_faults = (ctx.pc, ctx.pstate, esr, far or 0), 0
+    elif kind is ExceptionKind.SYNC and source == target == 2:
+        cpu.vector_faults += 1
+        if cpu.vector_faults > _VECTOR_FAULTS:
+            _unhandled(cpu)
+            return
     ctx.write("ELR" + suffix, ctx.pc)
     ctx.write("SPSR" + suffix, ctx.pstate)
     if kind is ExceptionKind.SYNC or kind is ExceptionKind.SERROR:
@@ -39,8 +48,32 @@ def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | N
     pan = ctx.pstate & PAN
     if target == 1 and not ctx.read("SCTLR_EL1") & _SPAN:
         pan = PAN
-    ctx.pc = (ctx.read("VBAR" + suffix) & ~0x7FF) + base + _OFFSETS[kind]
+    ctx.pc = cpu.vector = (ctx.read("VBAR" + suffix) & ~0x7FF) + base + _OFFSETS[kind]
     ctx.pstate = ctx.pstate & PSTATE_KEPT | pan | _DAIF | target << 2 | 1
+
+
+def _unhandled(cpu: Cpu) -> None:
+    """The first instruction of the vector takes an exception itself, for ever: stop where it began."""
+    ctx = cpu.ctx
+    pc, pstate, esr, far = cpu.cause
+    vector = ctx.pc
+    ctx.pc, ctx.pstate = pc, pstate
+    for name, value in (("ELR_EL2", pc), ("SPSR_EL2", pstate), ("ESR_EL2", esr), ("FAR_EL2", far)):
+        ctx.write(name, value)
+    cpu.die(
+        f"an exception that nothing handles: {describe(esr)} at PC {pc:#x}, address {far:#x}; "
+        f"its vector at {vector:#x} cannot be executed"
+    )
+
+
+def describe(esr: int) -> str:
+    """The class of an exception in words."""
+    number = exception_class(esr)
+    try:
+        name = Ec(number).name
+    except ValueError:
+        name = "unknown class"
+    return f"{name} (ESR {esr:#x})"
 
 
 def undefined(cpu: Cpu) -> None:

@@ -29,6 +29,23 @@ def wakes(cpu: Cpu, ctx: CpuContext) -> bool:
     return bool(ctx.read("HCR_EL2") & _LINES)
 
 
+def takes(cpu: Cpu, ctx: CpuContext, python_el2: bool) -> bool:
+    """Whether an interrupt is pending that is not masked: what gets code out of a loop of nothing."""
+    physical = cpu.services.physical
+    el, hcr = ctx.pstate >> 2 & 3, ctx.read("HCR_EL2")
+    for signal, mask, route in ((physical.fiq_pending(), _F, HCR_FMO), (physical.irq_pending(), _I, HCR_IMO)):
+        target = 2 if el == 2 or hcr & (route | HCR_TGE) else 1
+        if signal and (python_el2 or el < target or not ctx.pstate & mask):
+            return True
+    if el == 2:
+        return False
+    if ctx.ich.hcr & 1:
+        virtual = cpu.services.virtual(ctx)
+        if (virtual.vfiq_pending() and not ctx.pstate & _F) or (virtual.virq_pending() and not ctx.pstate & _I):
+            return True
+    return any(hcr & line and not ctx.pstate & mask for line, mask in ((HCR_VSE, _A), (HCR_VF, _F), (HCR_VI, _I)))
+
+
 def take(cpu: Cpu) -> bool:
     """Take what is pending and not masked; True when something stays pending."""
     waiting = _physical(cpu)
