@@ -42,6 +42,9 @@ from realmkit.machine.memory import PhysicalMemory
 
 WINDOW: Final = 64 << 20
 """RAM is mapped into an engine in pieces of this size, on first use."""
+_BASE: Final = 1 << 52
+"""Where an engine has physical memory. AT instructions walk tables natively, past stage 2 and the granule protection
+check: out there they find none, because no address in a register or a descriptor reaches so far."""
 _SCR_EL3: Final = (1, 1, 3, 6, 0)
 _HCR_EL2: Final = (1, 1, 3, 4, 0)
 _SCR_VALUE: Final = 1 << 10 | 1 << 8 | 1
@@ -245,7 +248,7 @@ class Engine:
             if not self._is_mapped(pa):
                 self.missing_window = pa
                 return False
-            entry.paddr = pa
+            entry.paddr = pa + _BASE
             entry.perms = permissions
             self.pages.add(pa >> 12)
             return True
@@ -285,7 +288,7 @@ class Engine:
             return
         base = max(pa // WINDOW * WINDOW, region.base)
         end = min(pa // WINDOW * WINDOW + WINDOW, region.end)
-        self.uc.mem_map_ptr(base, end - base, UC_PROT_ALL, region.host_address + base - region.base)
+        self.uc.mem_map_ptr(_BASE + base, end - base, UC_PROT_ALL, region.host_address + base - region.base)
         self._windows.add(pa // WINDOW)
 
     def scan(self, vaddr: int, pa: int, page: bytes, image: bool) -> None:
