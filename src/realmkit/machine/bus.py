@@ -68,7 +68,7 @@ class Interconnect:
     protection information is invalidated: the same life as an entry of the check's own cache.
     """
 
-    __slots__ = ("code_listeners", "devices", "gpc", "memory", "reads", "watched", "writes")
+    __slots__ = ("_windows", "code_listeners", "devices", "gpc", "memory", "reads", "watched", "writes")
 
     def __init__(self, memory: PhysicalMemory, gpc: GranuleProtection, devices: DeviceMap | None = None) -> None:
         self.memory = memory
@@ -76,6 +76,7 @@ class Interconnect:
         self.devices = DeviceMap() if devices is None else devices
         self.reads: tuple[_Windows, ...] = tuple({} for _ in Pas)
         self.writes: tuple[_Windows, ...] = tuple({} for _ in Pas)
+        self._windows = (*self.reads, *self.writes)
         self.watched: set[int] = set()
         self.code_listeners: list[Callable[[int], None]] = []
         """Called with the address of a granule that :meth:`watch_code` has marked when a bus writes to it."""
@@ -118,11 +119,11 @@ class Interconnect:
     def _forget(self, pa: int, size: int) -> None:
         if size == GRANULE_SIZE:
             granule = pa >> GRANULE_SHIFT
-            for windows in (*self.reads, *self.writes):
+            for windows in self._windows:
                 if granule in windows:
                     del windows[granule]
         else:
-            for windows in (*self.reads, *self.writes):
+            for windows in self._windows:
                 windows.clear()
 
 

@@ -6,6 +6,7 @@ Pure functions of two registers and memory, for every PPS, PGS and L0GPTSZ of th
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from realmkit.arch.fields import RegisterTable
@@ -212,11 +213,17 @@ def _level1(entry: int, config: GptConfig, pa: int) -> GpiResult | GpcFault:
         if size is None or gpi is None:
             return GpcFault(GpcFaultKind.WALK, 1)
         return GpiResult(gpi, 1, size)
-    gpi = config.gpis[entry >> (pa >> config.p & 0xF) * 4 & 0xF]
-    # Every one of the sixteen GPIs must be valid: strip() leaves a rest when one is not.
-    if gpi is None or f"{entry:016x}".strip(config.gpi_digits):
+    granules = _granules(entry, config.gpi_digits)
+    if granules is None:
         return GpcFault(GpcFaultKind.WALK, 1)
-    return GpiResult(gpi, 1, 1 << config.p)
+    return GpiResult(granules[pa >> config.p & 0xF], 1, 1 << config.p)
+
+
+@lru_cache(maxsize=4096)  # few values are in use at a time: neighbours tend to belong to one world
+def _granules(entry: int, valid_digits: str) -> tuple[Gpi, ...] | None:
+    """The GPIs of a level 1 Granules descriptor; None unless every one of the sixteen is valid."""
+    digits = f"{entry:016x}"
+    return None if digits.strip(valid_digits) else tuple(Gpi(int(digit, 16)) for digit in reversed(digits))
 
 
 def check(

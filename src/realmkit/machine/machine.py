@@ -166,10 +166,12 @@ class Machine:
         self.gpc.invalidate(pa, size)
 
     def _granule_changed(self, pa: int, size: int) -> None:
+        held = False
         for mmu in self.mmus.values():
-            mmu.invalidate_pa(pa, size)
-        for pe in self.pes:
-            pe.cpu.forget_pa(pa, size)
+            held |= mmu.invalidate_pa(pa, size)
+        if held:
+            for pe in self.pes:
+                pe.cpu.forget_pa(pa, size)
 
     def _code_changed(self, pa: int) -> None:
         for pe in self.pes:

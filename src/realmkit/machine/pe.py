@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 NS = SecurityState.NS
 REALM = SecurityState.REALM
+_REST = tuple((0,) * (7 - given) for given in range(8))
+"""Zeros for the registers of an SMC after those that are given."""
 
 
 class Pe:
@@ -67,7 +69,7 @@ class Pe:
         """Coroutine of a Python Host."""
         self.guest_exit: ExceptionInfo | None = None
         """Exception that ended the run of a plain VM that a Python Host entered."""
-        self._smc_result: list[int] | None = None
+        self._smc_result: Sequence[int] | None = None
         self.ns_port = NonSecurePort(machine, self)
         self.realm_port = RealmPort(machine, self)
         self.monitor_port = MonitorPort(machine, self)
@@ -80,7 +82,7 @@ class Pe:
 
     # ---- SMCs ----
 
-    def smc(self, state: SecurityState, x: Sequence[int]) -> list[int] | None:
+    def smc(self, state: SecurityState, x: Sequence[int]) -> Sequence[int] | None:
         """SMC from EL2 (or Non-secure EL1) of ``state``: the results, or None while a REC runs."""
         outer = self._smc_result
         self._smc_result = None
@@ -90,7 +92,7 @@ class Pe:
             self._smc_result = outer if self.world is REALM else result
         return result
 
-    def take_result(self) -> list[int] | None:
+    def take_result(self) -> Sequence[int] | None:
         """Result of the outstanding Non-secure SMC, once."""
         result, self._smc_result = self._smc_result, None
         return result
@@ -104,6 +106,7 @@ class Pe:
         """World switch to EL2 of ``state`` at its SMC entry."""
         self._switch(state)
         if state is not REALM:
+        self._switch(REALM)
             raise InternalError(f"no software at EL2 of the {state.name} state")
         self._machine.realm_el2.on_smc(self.realm_port, x)
 
@@ -111,11 +114,11 @@ class Pe:
         """Give results to the software of ``state`` that executed the SMC."""
         if state is not self.world:
             self._switch(state)
-        self._smc_result = list(x)
+        self._smc_result = x
         if state is NS:
-            self.current = self.image
-            if self.image is not None:
-                self.image.x[0:8] = x[0:8]
+            self.current = image = self.image
+            if image is not None:
+                image.x[0:8] = x[0:8]
 
     def _switch(self, state: SecurityState) -> None:
         if state is not self.world:
@@ -155,7 +158,7 @@ class Pe:
 class _Port:
     """What every port offers."""
 
-    __slots__ = ("_machine", "_pe", "bus", "events", "index", "refusal", "state")
+    __slots__ = ("_machine", "_pe", "bus", "charge", "events", "index", "now", "refusal", "state")
 
     def __init__(self, machine: Machine, pe: Pe, state: SecurityState) -> None:
         self._machine = machine
@@ -165,14 +168,8 @@ class _Port:
         self.bus: Bus = machine.buses[state]
         self.events: EventHub = machine.events
         self.refusal: str | None = None
-
-    def now(self) -> int:
-        """Virtual time in ticks."""
-        return self._pe.cpu.now()
-
-    def charge(self, ticks: int) -> None:
-        """Let virtual time pass."""
-        self._pe.cpu.charge(ticks)
+        self.now = pe.cpu.now
+        self.charge = pe.cpu.charge
 
     def id_register(self, name: str) -> int:
         """An identification register."""
@@ -208,8 +205,9 @@ class RealmPort(_Port):
 
     def smc(self, fid: int, *args: int) -> tuple[int, ...]:
         """Execute SMC: the results, or nothing when the PE has gone to another world."""
-        result = self._pe.smc(REALM, (fid, *args, *(0,) * (7 - len(args))))
-        if self._pe.world is not REALM or result is None:
+        pe = self._pe
+        result = pe.smc(REALM, (fid, *args, *_REST[len(args)]))
+        if pe.world is not REALM or result is None:
             return ()
         return tuple(result)
 
@@ -246,7 +244,7 @@ class NonSecurePort(_Port):
         pe.cpu.charge(self._machine.smc_charge)
         realm_port = pe.realm_port
         realm_port.refusal = None
-        result = pe.smc(NS, (fid, *args, *(0,) * (7 - len(args))))
+        result = pe.smc(NS, (fid, *args, *_REST[len(args)]))
         while result is None:
             self._machine.scheduler.suspend(pe)
             result = pe.take_result()

@@ -34,6 +34,8 @@ class Mmu:
         self._by_pa: dict[int, set[tuple[int, int]]] = {}
         """Physical page number to what maps it: (VTTBR_EL2, page number)."""
         self._pages = 0
+        self._given: set[int] = set()
+        """Physical pages of translations that callers may hold."""
 
     # ---- maintenance ----
 
@@ -62,13 +64,25 @@ class Mmu:
                 for page in [page for page in held if first <= page <= last]:
                     self._drop(root, page)
 
-    def invalidate_pa(self, pa: int, size: int) -> None:
-        """Forget whatever maps a range of physical memory."""
+    def invalidate_pa(self, pa: int, size: int) -> bool:
+        """Forget whatever maps a range of physical memory: whether a caller may hold a translation to it."""
         first, last = pa >> 12, (pa + size - 1) >> 12
-        pages = (first,) if first == last else [page for page in self._by_pa if first <= page <= last]
-        for page in pages:
-            for root, guest_page in list(self._by_pa.get(page, ())):
-                self._drop(root, guest_page)
+        if first == last:
+            if first in self._by_pa:
+                self._drop_pa(first)
+            if first not in self._given:
+                return False
+            self._given.discard(first)
+            return True
+        for page in [page for page in self._by_pa if first <= page <= last]:
+            self._drop_pa(page)
+        given = {page for page in self._given if first <= page <= last}
+        self._given -= given
+        return bool(given)
+
+    def _drop_pa(self, page: int) -> None:
+        for root, guest_page in list(self._by_pa[page]):
+            self._drop(root, guest_page)
 
     def _roots(self, vmid: int) -> list[int]:
         return [root for root in self._cache if root >> 48 == vmid]
@@ -116,8 +130,10 @@ class Mmu:
             pas = Pas.NS if ns else self._pas
             if not self._gpc.allowed(pas, address):
                 raise StageFault(FSC_GPF)
+            self._given.add(address >> 12)
             return Mapping(address & _PAGE, pas, read, write, execute, device)
         second = self._second(c, address, access.kind, access.privileged)
+        self._given.add(second.pa >> 12)
         return Mapping(
             second.pa,
             second.pas,
