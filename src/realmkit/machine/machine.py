@@ -312,6 +312,10 @@ class MachineServices:
         """Bring timer signals up to date before the GIC is looked at."""
         self._machine.advance(self._machine.pes[cpu.index])
 
+    def watch_code(self, pa: int) -> None:
+        """Translated code of a granule lives until a bus writes to it."""
+        self._machine.interconnect.watch_code(pa)
+
     def missing_device(self, pa: int, size: int, write: bool, pc: int, register: int) -> None:
         """Remember the last access to nothing: it names itself when the run ends badly."""
         self._machine.last_missing = MissingDevice(pa, size, write, pc, register)

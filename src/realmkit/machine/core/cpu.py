@@ -378,6 +378,7 @@ class Cpu:
         if kind is Kind.EXECUTE:
             offset = found.pa - region.base
             engine.scan(vaddr, found.pa, region.buffer[offset : offset + 4096].tobytes(), not self.python_el2)
+            self.services.watch_code(found.pa)
             return found.pa, UC_PROT_EXEC | (UC_PROT_READ if found.read else 0)
         return found.pa, (UC_PROT_READ if found.read else 0) | (UC_PROT_WRITE if found.write else 0)
 

@@ -47,6 +47,9 @@ class CpuServices(Protocol):
     def sync(self, cpu: Cpu) -> None:
         """Bring timer signals up to date before the GIC is looked at."""
 
+    def watch_code(self, pa: int) -> None:
+        """A granule is about to be executed: report when a bus writes to it (:meth:`Cpu.forget_code`)."""
+
     def missing_device(self, pa: int, size: int, write: bool, pc: int, register: int) -> None:
         """Software accessed an address where nothing answers."""
 
