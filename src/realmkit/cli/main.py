@@ -10,6 +10,7 @@ from realmkit import __version__
 from realmkit.arch.errors import RealmkitError
 from realmkit.cli import doctor as doctor_command
 from realmkit.cli.boot import boot
+from realmkit.cli.initrd import initrd
 from realmkit.cli.run import run
 from realmkit.cli.show import show
 
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("boot")(boot)
+app.command("initrd")(initrd)
 app.command("show")(show)
 
 
