@@ -105,6 +105,7 @@ class Engine:
         self.missing_window: int | None = None
         self.write_place(_SCR_EL3, _SCR_VALUE)
         self.write_place(_HCR_EL2, _TRAPS)
+        self._as_new = self.uc.context_save()
 
     # ---- registers ----
 
@@ -191,6 +192,8 @@ class Engine:
         ctx.fpsr = self.uc.reg_read(UC_ARM64_REG_FPSR)
         ctx.backing = None
         self.ctx = None
+        # Registers that no context saves must not reach the next one either.
+        self.uc.context_restore(self._as_new)
         self.flush()
         self.uc.ctl_flush_tb()
         self.code.clear()

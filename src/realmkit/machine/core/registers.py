@@ -4,6 +4,7 @@ from typing import Final
 
 from realmkit.arch.sysregs import ENCODINGS, Encoding
 from realmkit.arch.vmsa import HCR_EL2
+from realmkit.machine.core.id_registers import BREAKPOINTS, WATCHPOINTS
 
 HCR_FMO: Final = HCR_EL2.mask("FMO")
 HCR_IMO: Final = HCR_EL2.mask("IMO")
@@ -45,6 +46,12 @@ RESIDENT: Final[dict[str, Encoding]] = {
         "PAR_EL1",
         "CNTKCTL_EL1",
         "MDSCR_EL1",
+        "AFSR0_EL1",
+        "AFSR1_EL1",
+        "AMAIR_EL1",
+        "CSSELR_EL1",
+        *(f"DBG{kind}R{n}_EL1" for n in range(BREAKPOINTS) for kind in ("BV", "BC")),
+        *(f"DBG{kind}R{n}_EL1" for n in range(WATCHPOINTS) for kind in ("WV", "WC")),
         "SCTLR_EL2",
         "TTBR0_EL2",
         "TCR_EL2",
