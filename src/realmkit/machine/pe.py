@@ -43,9 +43,9 @@ class Pe:
         "index",
         "monitor_port",
         "ns_port",
+        "parked",
         "powered",
         "realm_port",
-        "parked",
         "world",
     )
 
@@ -57,10 +57,10 @@ class Pe:
         self.powered = index == 0
         self.idle = False
         """The code that runs here waits for an interrupt (WFI)."""
-        self.current: CpuContext | None = None
-        """Context that executes when the PE gets time; None while Python software at NS-EL2 has the PE."""
         self.parked = False
         """While idle: only an interrupt that is taken ends the wait, not one that is masked."""
+        self.current: CpuContext | None = None
+        """Context that executes when the PE gets time; None while Python software at NS-EL2 has the PE."""
         self.image: CpuContext | None = None
         """Context of the Host image on this PE, when the Host is an image."""
         self.host_context = CpuContext()
@@ -104,10 +104,9 @@ class Pe:
 
     def invoke(self, state: SecurityState, x: Sequence[int]) -> None:
         """World switch to EL2 of ``state`` at its SMC entry."""
-        self._switch(state)
         if state is not REALM:
-        self._switch(REALM)
             raise InternalError(f"no software at EL2 of the {state.name} state")
+        self._switch(REALM)
         self._machine.realm_el2.on_smc(self.realm_port, x)
 
     def complete(self, state: SecurityState, x: Sequence[int]) -> None:
