@@ -5,11 +5,14 @@ from typing import Any, Final
 
 from capstone import CS_ARCH_ARM64, CS_MODE_ARM, Cs
 
-from realmkit.arch.esr import exception_class
+from realmkit.arch import psci
 from realmkit.arch.pas import SecurityState
+from realmkit.arch.rmi import Rmi
 from realmkit.machine.context import CpuContext
+from realmkit.machine.core.exceptions import describe
+from realmkit.machine.core.services import Taken
 from realmkit.machine.machine import Machine
-from realmkit.machine.port import ExternalAbort, GranuleProtectionFault
+from realmkit.machine.port import ExceptionKind, ExternalAbort, GranuleProtectionFault
 from realmkit.machine.walk import Access, Controls, Fault, Kind
 
 AROUND: Final = 6
@@ -25,6 +28,12 @@ _EL2: Final = (
     "HCR_EL2",
     "TTBR0_EL2",
 )
+_STATES: Final = {
+    SecurityState.NS: "Non-secure",
+    SecurityState.SECURE: "Secure",
+    SecurityState.REALM: "Realm",
+    SecurityState.ROOT: "Root",
+}
 _EL1: Final = ("ELR_EL1", "SPSR_EL1", "ESR_EL1", "FAR_EL1", "VBAR_EL1", "SCTLR_EL1", "TTBR0_EL1", "TTBR1_EL1")
 
 
@@ -70,6 +79,8 @@ class Diagnosis:
     """All PEs."""
 
     pes: tuple[PeState, ...]
+    history: tuple[str, ...]
+    """The last exceptions, oldest first."""
 
     def as_dict(self) -> list[dict[str, Any]]:
         """For the report; register values as hexadecimal text."""
@@ -90,16 +101,34 @@ def diagnose(machine: Machine) -> Diagnosis:
     found = []
     for pe in machine.pes:
         ctx = pe.current
-        state = "Realm" if pe.world is SecurityState.REALM else pe.world.name.capitalize()
-        if pe.world is SecurityState.NS:
-            state = "Non-secure"
+        state = _STATES[pe.world]
         if pe.idle:
             state += ", waiting for an interrupt"
         if not pe.powered or ctx is None or pe.world is not SecurityState.NS:
             found.append(PeState(pe.index, pe.powered, state, {}, ()))
         else:
             found.append(PeState(pe.index, True, state, _registers(ctx), _code(machine, ctx)))
-    return Diagnosis(tuple(found))
+    return Diagnosis(tuple(found), tuple(_event(taken) for taken in machine.history))
+
+
+def _event(taken: Taken) -> str:
+    tick, pe, state, source, target, kind, esr, far, pc, x = taken
+    text = f"tick {tick}, PE {pe}, {_STATES[state]} EL{source} to EL{target} at PC {pc:#x}: "
+    if kind is not ExceptionKind.SYNC:
+        return text + kind.name
+    if target == 3:
+        return text + f"SMC {call_name(x[0])} " + ", ".join(f"X{n}={value:#x}" for n, value in enumerate(x[1:], 1))
+    return text + f"{describe(esr)}" + (f", address {far:#x}" if far else "")
+
+
+def call_name(fid: int) -> str:
+    """A function identifier with its name, if it has one."""
+    fid &= 0xFFFF_FFFF
+    try:
+        name = f"RMI_{Rmi(fid).name}"
+    except ValueError:
+        name = psci.NAMES.get(fid, "")
+    return f"{fid:#010x}" + (f" ({name})" if name else "")
 
 
 def _registers(ctx: CpuContext) -> dict[str, int]:
@@ -168,6 +197,5 @@ def _mode(pstate: int) -> str:
 def _exception(regs: dict[str, int], suffix: str) -> str:
     esr = regs["ESR" + suffix]
     return (
-        f"class {exception_class(esr):#x}, ISS {esr & 0x1FF_FFFF:#x}, at {regs['ELR' + suffix]:#x}, "
-        f"address {regs['FAR' + suffix]:#x}"
+        f"{describe(esr)}, ISS {esr & 0x1FF_FFFF:#x}, at {regs['ELR' + suffix]:#x}, address {regs['FAR' + suffix]:#x}"
     )

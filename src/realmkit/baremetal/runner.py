@@ -11,7 +11,7 @@ from enum import Enum
 from realmkit.arch.errors import RealmkitError
 from realmkit.arch.events import EventHub
 from realmkit.arch.time import TICKS_PER_SECOND
-from realmkit.baremetal.diagnosis import Diagnosis, diagnose
+from realmkit.baremetal.diagnosis import Diagnosis, call_name, diagnose
 from realmkit.baremetal.images import PlacedImage, check_placement
 from realmkit.baremetal.nonvolatile import NonVolatile
 from realmkit.machine.context import PSTATE_RESET_EL2, CpuContext
@@ -122,6 +122,8 @@ class Result:
     uarts: dict[int, str]
     missing: str = ""
     """The last access to an address where nothing answers."""
+    unknown_call: str = ""
+    """The last call of the Host that firmware does not have."""
     diagnosis: Diagnosis | None = None
     """State of the PEs, for endings that are not good."""
 
@@ -224,6 +226,7 @@ class BareMetal:
         self._text = _Text(limits.until) if limits.until else None
         outcome, reason = self._run(limits)
         machine = self.machine
+        unknown = self.stack.monitor.last_unknown_call
         nvm = self.configuration.nvm
         if nvm is not None:
             nvm.save(nvm.read(machine.memory))
@@ -234,6 +237,7 @@ class BareMetal:
             list(self._resets),
             {uart: bytes(data).decode("utf-8", "replace") for uart, data in sorted(self._printed.items())},
             "" if machine.last_missing is None else str(machine.last_missing),
+            "" if unknown is None else f"{call_name(unknown[0])} on PE {unknown[1]}",
             None if outcome.good else diagnose(machine),
         )
 

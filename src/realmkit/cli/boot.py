@@ -4,17 +4,16 @@ import json
 import re
 import signal
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, TextIO
 
 import typer
 
 from realmkit.arch.errors import RealmkitError
-from realmkit.arch.events import Call, Event, EventHub
+from realmkit.arch.events import EventHub
 from realmkit.baremetal import (
     BareMetal,
     Configuration,
@@ -32,7 +31,6 @@ from realmkit.machine.board import UARTS
 from realmkit.machine.platform import AddressRange
 
 REPORT_SCHEMA: Final = 1
-LAST_EVENTS: Final = 16
 _NVM: Final = re.compile(r"([^:]+):([^=]+?)(?:=(.+))?", re.DOTALL)
 _UNITS: Final = {"K": 10, "M": 20, "G": 30}
 
@@ -81,46 +79,13 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace").replace("\r", "")
 
 
-class LastEvents:
-    """The last few events, for a run that ends badly: an observer."""
-
-    def __init__(self) -> None:
-        self._kept: deque[Event] = deque(maxlen=LAST_EVENTS)
-
-    def __call__(self, event: Event) -> None:
-        """Observe one event."""
-        self._kept.append(event)
-
-    def lines(self) -> list[str]:
-        """One line for each event, oldest first."""
-        return [_describe(event) for event in self._kept]
-
-
-def _describe(event: Event) -> str:
-    values = ", ".join(
-        f"{f.name}={value:#x}" if isinstance(value, int) and not isinstance(value, bool) else f"{f.name}={value}"
-        for f in fields(event)
-        if f.name not in ("tick", "pe") and (value := getattr(event, f.name)) not in ({}, None)
-    )
-    return f"{event.tick} PE {event.pe}: {type(event).__name__} {values}"
-
-
 class HostCounts(Counts):
-    """Counts of a Host image: also its own PSCI calls, and the calls that firmware did not know."""
+    """Counts of a Host image: also its own PSCI calls."""
 
     def __init__(self) -> None:
         super().__init__()
         self.host_psci: Counter[str] = Counter()
-        self.unknown: Counter[str] = Counter()
         self._by_interface["host-psci"] = self.host_psci
-        self.last_unknown = ""
-
-    def __call__(self, event: Event) -> None:
-        """Observe one event."""
-        super().__call__(event)
-        if isinstance(event, Call) and event.interface == "host-psci" and event.status == "-1":
-            self.unknown[event.name] += 1
-            self.last_unknown = f"{event.name} by PE {event.pe}"
 
     def as_dict(self) -> dict[str, dict[str, int]]:
         """Counts by name, sorted."""
@@ -197,12 +162,12 @@ def boot(
         seed=seed,
     )
     limits = Limits(until, max_ticks, timeout_virtual)
-    counts, last = HostCounts(), LastEvents()
+    counts = HostCounts()
     events = EventHub()
     with ExitStack() as resources:
         console = UartConsole(sys.stdout, _routes(uart or [], resources))
-        for observer in (counts, last):
-            events.subscribe(observer)
+        if report is not None:
+            events.subscribe(counts)
         if trace is not None:
             events.subscribe(Trace(_open(resources, trace), {"images": images, "cpus": cpus}))
         machine = BareMetal(configuration, events=events, output=console)
@@ -210,14 +175,14 @@ def boot(
             result = machine.run(limits)
         console.finish()
     if report is not None:
-        content = json.dumps(describe(result, counts, last), indent=2) + "\n"
+        content = json.dumps(describe(result, counts), indent=2) + "\n"
         options.write_file(report, content.encode(), "the report")
-    for line in ending(result, counts, last):
+    for line in ending(result):
         print(line)
     raise typer.Exit(0 if result.outcome.good else 1)
 
 
-def describe(result: Result, counts: HostCounts, last: LastEvents) -> dict[str, Any]:
+def describe(result: Result, counts: HostCounts) -> dict[str, Any]:
     """The report in the form of its schema (docs/reference.md)."""
     return {
         "schema": REPORT_SCHEMA,
@@ -228,13 +193,13 @@ def describe(result: Result, counts: HostCounts, last: LastEvents) -> dict[str, 
         "uarts": {f"uart{uart}": text for uart, text in result.uarts.items()},
         "counts": counts.as_dict(),
         "missing_device": result.missing or None,
-        "unknown_calls": dict(sorted(counts.unknown.items())),
+        "unknown_call": result.unknown_call or None,
         "pes": [] if result.diagnosis is None else result.diagnosis.as_dict(),
-        "last_events": [] if result.outcome.good else last.lines(),
+        "last_events": [] if result.diagnosis is None else list(result.diagnosis.history),
     }
 
 
-def ending(result: Result, counts: HostCounts, last: LastEvents) -> list[str]:
+def ending(result: Result) -> list[str]:
     """What is printed after the console: one line, and for an ending that is not good what helps to understand it."""
     lines = [f"realmkit: {result.outcome.value}: {result.reason} (tick {result.ticks})"]
     if result.resets:
@@ -243,10 +208,10 @@ def ending(result: Result, counts: HostCounts, last: LastEvents) -> list[str]:
         return lines
     if result.missing:
         lines.append(f"last access to a device that this platform does not have: {result.missing}")
-    if counts.last_unknown:
-        lines.append(f"last call that this firmware does not have (answered with -1): {counts.last_unknown}")
+    if result.unknown_call:
+        lines.append(f"last call that this firmware does not have (answered with -1): {result.unknown_call}")
     lines.append("last events:")
-    lines.extend(f"  {line}" for line in last.lines())
+    lines.extend(f"  {line}" for line in result.diagnosis.history)
     for pe in result.diagnosis.pes:
         lines.extend(pe.lines())
     return lines

@@ -1,7 +1,9 @@
 """The machine: memory, devices and PEs of a platform, joined, with the software of EL3 and R-EL2 installed."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from realmkit.arch.errors import InternalError, RealmkitError
 from realmkit.arch.events import EventHub
@@ -11,6 +13,7 @@ from realmkit.devices.gic import CpuInterface, VirtualCpuInterface
 from realmkit.machine.board import Board
 from realmkit.machine.bus import CheckedBus, DeviceMap, Interconnect
 from realmkit.machine.core import Cpu, id_registers, timers
+from realmkit.machine.core.services import History
 from realmkit.machine.dma import DmaMaster
 from realmkit.machine.gpc import GranuleProtection
 from realmkit.machine.memory import PhysicalMemory
@@ -20,6 +23,8 @@ from realmkit.machine.port import CpuContext, El2Software, El3Software, Exceptio
 from realmkit.machine.scheduler import Scheduler
 from realmkit.machine.walk import Mmu
 
+HISTORY: Final = 16
+"""Exceptions that the machine remembers."""
 Output = Callable[[int, bytes], None]
 
 
@@ -68,6 +73,8 @@ class Machine:
         self.stop_reason = ""
         self.reset_requested = ""
         self.scheduler = Scheduler(self)
+        self.history: History = deque(maxlen=HISTORY)
+        """The last exceptions of all PEs."""
         self.last_missing: MissingDevice | None = None
         """The last access of running code to an address where nothing answers."""
         self._active: Pe | None = None
@@ -265,6 +272,7 @@ class MachineServices:
         self._virtual = VirtualCpuInterface(CpuContext().ich, self._deactivate)
         self.memory = machine.memory
         self.events = machine.events
+        self.history = machine.history
         self.physical: CpuInterface = machine.board.interfaces[index]
 
     def _deactivate(self, intid: int) -> None:

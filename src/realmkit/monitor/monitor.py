@@ -58,6 +58,11 @@ class Monitor:
         """X0-X7 of the RMI call that each PE's Non-secure world waits for."""
         self.realm_world = RealmWorld.ABSENT
 
+    @property
+    def last_unknown_call(self) -> tuple[int, int] | None:
+        """Function identifier and PE of the last call of the Host that this firmware does not have."""
+        return self._host.last_unknown
+
     # ---- boot ----
 
     def boot(self, port: El3Port, rmm: El2Software | None, rmm_port: El2Port | None) -> None:

@@ -28,6 +28,8 @@ class HostFirmware:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
+        self.last_unknown: tuple[int, int] | None = None
+        """Function and PE of the last call that nobody serves: it names itself when the run ends badly."""
         self._entries = tuple((r.base, r.end) for r in platform.nonsecure_ram())
         self._calls: dict[int, _Call] = {
             smccc.SMCCC_VERSION: lambda port, x: smccc.VERSION_1_2,
@@ -50,6 +52,7 @@ class HostFirmware:
         """Serve a call: X0 (-1 for an unknown function), or None when it does not return."""
         handler = self._calls.get(fid)
         if handler is None:
+            self.last_unknown = (fid, port.index)
             return smccc.NOT_SUPPORTED
         if not fid & SMC64:
             x = [value & MASK32 for value in x]

@@ -114,6 +114,9 @@ def to_el2(cpu: Cpu, esr: int, far: int = 0, hpfar: int = 0) -> bool:
 
 
 def _report(cpu: Cpu, source: int, target: int, kind: ExceptionKind, esr: int, far: int) -> None:
+    ctx = cpu.ctx
+    x = tuple(ctx.x[:5]) if target == 3 else ()
+    cpu.services.history.append((cpu.time, cpu.index, cpu.state, source, target, kind, esr, far, ctx.pc, x))
     events = cpu.services.events
     if events.active:
         events.emit(

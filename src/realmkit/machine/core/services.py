@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from realmkit.arch.events import EventHub
@@ -9,11 +10,16 @@ from realmkit.arch.pas import SecurityState
 from realmkit.devices.gic import CpuInterface, VirtualCpuInterface
 from realmkit.machine.context import CpuContext
 from realmkit.machine.memory import PhysicalMemory
-from realmkit.machine.port import Bus, ExceptionInfo
+from realmkit.machine.port import Bus, ExceptionInfo, ExceptionKind
 from realmkit.machine.walk import Mmu
 
 if TYPE_CHECKING:
     from realmkit.machine.core.cpu import Cpu
+
+
+Taken = tuple[int, int, SecurityState, int, int, ExceptionKind, int, int, int, tuple[int, ...]]
+"""An exception: tick, PE, security state, source and target level, kind, ESR, FAR, PC, and X0-X4 of an SMC to EL3."""
+History = deque[Taken]
 
 
 class CpuServices(Protocol):
@@ -21,6 +27,8 @@ class CpuServices(Protocol):
 
     memory: PhysicalMemory
     events: EventHub
+    history: History
+    """The last exceptions of all PEs, always kept: what a person needs when code ends badly."""
     physical: CpuInterface
 
     def mmu(self, state: SecurityState) -> Mmu:
