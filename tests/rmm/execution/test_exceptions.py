@@ -109,8 +109,7 @@ def test_wfx_shows_its_kind_only(ti: int) -> None:
 
 
 FETCH, DATA = 0x20 << 26 | 0x1A3F, 0x24 << 26 | 0x1E3F
-UNPROTECTED_DATA = DATA | 1 << 25
-EMULATABLE = UNPROTECTED_DATA | 0x01C0_8040
+EMULATABLE = DATA | 0x01C0_8040
 READ = ALL_ISS & ~(1 << 6)
 NO_ISV = ALL_ISS & ~(1 << 24)
 X5 = ~(0x1F << 16) | 5 << 16
@@ -121,7 +120,7 @@ ABORTS: dict[str, tuple[int, Ec, int, int, int, int | None]] = {
     "unmapped RAM, fetch": (UNMAPPED, Ec.IABT_LOWER, ALL_ISS, FETCH, 0, None),
     "DESTROYED": (DESTROYED, Ec.DABT_LOWER, ALL_ISS, DATA, 0, None),
     "DESTROYED, fetch": (DESTROYED, Ec.IABT_LOWER, ALL_ISS, FETCH, 0, None),
-    "no syndrome": (NOT_SHARED, Ec.DABT_LOWER, NO_ISV, UNPROTECTED_DATA, 0, None),
+    "no syndrome": (NOT_SHARED, Ec.DABT_LOWER, NO_ISV, DATA, 0, None),
     "write": (NOT_SHARED, Ec.DABT_LOWER, ALL_ISS & X5, EMULATABLE, 0x678, 5),
     "write of XZR": (NOT_SHARED, Ec.DABT_LOWER, ALL_ISS, EMULATABLE, 0x678, None),
     "read": (NOT_SHARED, Ec.DABT_LOWER, READ & X5, EMULATABLE & ~0x40, 0x678, None),

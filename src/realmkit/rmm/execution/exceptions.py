@@ -22,8 +22,8 @@ _EC: Final = 0x3F << 26
 _WFX_EXIT: Final = _EC | 0b11  # TI
 _FETCH_EXIT: Final = _EC | ISS_DABT.mask("SET", "EA", "DFSC")
 _DATA_EXIT: Final = _FETCH_EXIT | ISS_DABT.mask("FnV")
-_UNPROTECTED_EXIT: Final = _DATA_EXIT | 1 << 25  # IL
-_EMULATABLE_EXIT: Final = _UNPROTECTED_EXIT | ISS_DABT.mask("ISV", "SAS", "SF", "WnR")
+"""IL is left out at Unprotected IPAs too: it is 1 in every data abort without ISV, and Hosts expect these bits only."""
+_EMULATABLE_EXIT: Final = _DATA_EXIT | ISS_DABT.mask("ISV", "SAS", "SF", "WnR")
 _WNR: Final = ISS_DABT.mask("WnR")
 _FSC: Final = ISS_DABT.mask("DFSC")
 _EXTERNAL: Final = frozenset({0x10, 0x13, 0x14, 0x15, 0x16, 0x17})
@@ -113,7 +113,7 @@ def _abort(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
         return
     rec.unprotected_abort = abort = UnprotectedAbort(esr, exc.far)
     if not abort.emulatable:
-        leave(rmm, port, rec, ExitReason.SYNC, esr=esr & _UNPROTECTED_EXIT, hpfar=exc.hpfar)
+        leave(rmm, port, rec, ExitReason.SYNC, esr=esr & _DATA_EXIT, hpfar=exc.hpfar)
         return
     gprs: tuple[int, ...] = ()
     source = ISS_DABT.get(esr, "SRT")
