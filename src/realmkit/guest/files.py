@@ -32,16 +32,18 @@ def read_regular(path: Path, what: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise RealmkitError(f"cannot read {what} {path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode):
             raise RealmkitError(f"{what} {path} is {kind(state.st_mode)}: a regular file is needed")
         if state.st_size > MAX_FILE:
             raise RealmkitError(f"{what} {path} has {state.st_size} bytes: at most {MAX_FILE >> 20} MiB fit")
-        try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
             content = file.read(MAX_FILE + 1)
-        except OSError as error:
-            raise RealmkitError(f"cannot read {what} {path}: {error.strerror}") from error
+    except OSError as error:
+        raise RealmkitError(f"cannot read {what} {path}: {error.strerror}") from error
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_FILE:
         raise RealmkitError(f"{what} {path} grows while it is read: at most {MAX_FILE >> 20} MiB fit")
     return content

@@ -139,9 +139,6 @@ def _root(source: Path) -> _Contents:
     if OURS in entries:
         raise RealmkitError(f"{source} has a /{OURS} of its own: that name is for what /init needs")
     notes: list[str] = []
-    if "init" in entries:
-        notes.append("/init of the directory is replaced")
-        del entries["init"]
     releases = sorted(
         path
         for base in _MODULE_ROOTS
@@ -188,7 +185,10 @@ def _add_ours(entries: dict[str, Entry], selection: Selection, release: str, not
 
 
 def _put(entries: dict[str, Entry], entry: Entry, notes: list[str]) -> None:
-    if entry.name in entries:
+    there = entries.get(entry.name)
+    if there is not None:
+        if stat.S_ISDIR(there.mode):
+            raise RealmkitError(f"/{entry.name} of the directory is a directory: the name is for a file of realmkit's")
         notes.append(f"/{entry.name} of the directory is replaced")
     entries[entry.name] = entry
 

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from realmkit.guest.files import read_lines, read_regular
 DEFAULT: Final = ("virtio_mmio", "virtio_blk", "virtio_console", "virtio_rng", "arm_cca_guest")
 """What a Realm guest uses, when its kernel has it; ``arm_cca_guest`` brings the report interface and configfs."""
 
+_NAME: Final = re.compile(r"[\w-]+", re.ASCII)
 _MAX_DEPTH: Final = 100
 _BUILTIN: Final = "modules.builtin"
 _DEPENDENCIES: Final = "modules.dep"
@@ -77,7 +79,7 @@ class ModuleTree:
             folders.sort()
             for file in sorted(names):
                 stem, dot, suffix = file.rpartition(".ko")
-                if not dot or suffix not in SUFFIXES:
+                if not dot or suffix not in SUFFIXES or _NAME.fullmatch(stem) is None:
                     continue
                 path = Path(directory) / file
                 other = found.setdefault(normal(stem), path)
