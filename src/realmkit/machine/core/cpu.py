@@ -30,6 +30,7 @@ SLICE: Final = 25_000
 MASKED_SLICE: Final = 2_000
 """The same while an interrupt is pending and masked."""
 _WFI: Final = 0xD503_207F
+_WFE: Final = 0xD503_205F
 POOL: Final = 16
 """Engines that are kept for contexts to come."""
 _KINDS: Final = {UC_MEM_FETCH: Kind.EXECUTE, UC_MEM_WRITE: Kind.WRITE}
@@ -93,6 +94,8 @@ class Cpu:
         self._stop: Stop | None = None
         self._break = False
         self._waiting = False
+        self._trapped = False
+        """The engine has stopped before a WFE that a higher exception level traps."""
         self.unprivileged: set[int] = set()
         """Pages whose next fill is for LDTR or STTR."""
         self.last_fault = (0, 0, 0)
@@ -216,6 +219,11 @@ class Cpu:
                         self._waiting = False
                         self.time += CHARGE_EXIT
                         self.idle()
+                    elif self._trapped:
+                        self._trapped = False
+                        self.time += CHARGE_EXIT
+                        if traps.wait_for_event(self):
+                            self.resume()
                     else:
                         self.time += count
                         self._look_for_parking()
@@ -311,10 +319,17 @@ class Cpu:
     def _on_register(self, access: SystemAccess) -> bool:
         return traps.hooked(self, access)
 
-    def _on_wait(self, address: int) -> None:
-        """WFI of an image at EL2, which Unicorn does not trap: note it, the engine stops after it."""
-        if self.running_el() == 2 and self.word(address) == _WFI:
-            self._waiting = True
+    def _on_wait(self, address: int) -> bool:
+        """WFE, and WFI at EL2, which Unicorn does not trap: note them; True to stop before the instruction.
+
+        After a WFI the engine stops by itself. A WFE that nobody traps does nothing.
+        """
+        el = self.running_el()
+        if el == 2:
+            self._waiting = self.word(address) == _WFI
+        elif traps.is_wfe_trapped(self, el) and self.word(address) == _WFE:
+            self._trapped = True
+        return self._trapped
 
     def write_x(self, number: int, value: int) -> None:
         """Set a register of the running engine from inside a register hook."""

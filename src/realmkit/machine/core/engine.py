@@ -54,6 +54,7 @@ _TRAPS: Final = 1 << 31 | 1 << 25 | 1 << 24 | 1 << 18 | 1 << 13
 _CANDIDATE: Final = re.compile(rb"[\x03\x08\x0b\x0c\x1b\x1c\x38\x3b\x3c]\xd5")
 """Upper half of the instructions that :func:`_hook_of` knows. No match can begin inside another one."""
 _WFI: Final = 0xD503_207F
+_WFE: Final = 0xD503_205F
 _WAIT: Final = -1
 
 
@@ -79,7 +80,7 @@ class Engine:
         fill: Callable[[int, int], tuple[int, int] | None],
         interrupt: Callable[[int], bool],
         register: Callable[[SystemAccess], bool],
-        wait: Callable[[int], None],
+        wait: Callable[[int], bool],
     ) -> None:
         self._memory = memory
         self._fill = fill
@@ -277,7 +278,8 @@ class Engine:
 
     def _on_wait(self, uc: Uc, address: int, size: int, data: object) -> None:
         try:
-            self._wait(address)
+            if self._wait(address):
+                uc.emu_stop()
         except BaseException as failure:
             self.failure = failure
 
@@ -317,13 +319,13 @@ class Engine:
 
 
 def _hook_of(word: int, image: bool) -> int | None:
-    """How to hook an instruction: Unicorn's name of its kind, _WAIT for WFI, None for what needs no hook.
+    """How to hook an instruction: Unicorn's name of its kind, _WAIT for WFE and WFI, None for what needs no hook.
 
-    Counters, timers and identification registers; for an ``image``, which runs at EL2 as well, also WFI, HCR_EL2, TLBI
-    and IC.
+    Counters, timers, identification registers and WFE; for an ``image``, which runs at EL2 as well, also WFI, HCR_EL2,
+    TLBI and IC.
     """
-    if word == _WFI:
-        return _WAIT if image else None
+    if word == _WFE or (word == _WFI and image):
+        return _WAIT
     upper, crn, crm = word >> 16, word >> 12 & 15, word >> 8 & 15
     kind: int = UC_ARM64_INS_MRS if word >> 21 & 1 else UC_ARM64_INS_MSR
     if upper in (0xD51B, 0xD53B):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from realmkit.arch.esr import FSC_ALIGNMENT, Ec, make_esr
 from realmkit.arch.smccc import MASK64
 from realmkit.machine.core import counters, exceptions, gic
-from realmkit.machine.core.registers import HCR_E2H, HCR_RW, HCR_TID3, HCR_TRANSLATION, HCR_TSC, HCR_TWI
+from realmkit.machine.core.registers import HCR_E2H, HCR_RW, HCR_TID3, HCR_TRANSLATION, HCR_TSC, HCR_TWE, HCR_TWI
 from realmkit.machine.insn import Hint, HintKind, SystemAccess, decode, decode_access
 from realmkit.machine.port import ExceptionInfo, ExceptionKind
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 UNDEFINED, SVC, PREFETCH_ABORT, DATA_ABORT, BREAKPOINT, HVC, SMC_TRAPPED, SMC = 1, 2, 3, 4, 7, 11, 12, 13
 _WFI_ISS: Final = 0x1E << 20  # COND = 14
+_WFE_ISS: Final = _WFI_ISS | 1
 _NTWI: Final = 1 << 16
+_NTWE: Final = 1 << 18
 _IGNORED: Final = frozenset({"OSLAR_EL1", "OSDLR_EL1"})
 
 
@@ -103,6 +105,21 @@ def _wfi(cpu: Cpu) -> bool:
         return exceptions.to_el2(cpu, make_esr(Ec.WFX, _WFI_ISS))
     cpu.skip()
     return cpu.idle()
+
+
+def is_wfe_trapped(cpu: Cpu, el: int) -> bool:
+    """Whether EL1 traps WFE of EL0, or EL2 traps WFE of both."""
+    if cpu.ctx.read("HCR_EL2") & HCR_TWE:
+        return True
+    return el == 0 and not cpu.ctx.read("SCTLR_EL1") & _NTWE
+
+
+def wait_for_event(cpu: Cpu) -> bool:
+    """A trapped WFE at EL1 or EL0. Whether the context goes on at once."""
+    if cpu.el() == 0 and not cpu.ctx.read("SCTLR_EL1") & _NTWE:
+        exceptions.enter(cpu, exceptions.target_of(cpu), ExceptionKind.SYNC, make_esr(Ec.WFX, _WFE_ISS))
+        return True
+    return exceptions.to_el2(cpu, make_esr(Ec.WFX, _WFE_ISS))
 
 
 def _system(cpu: Cpu, access: SystemAccess) -> bool:
