@@ -126,6 +126,60 @@ def test_scripts_parse_in_every_shell(name: str, shell: str, tmp_path: Path) -> 
     assert (result.returncode, result.stderr) == (0, b"")
 
 
+def answer_of_init(shell: str, root: Path, line: str) -> tuple[str, str, list[str]]:
+    """What ``init.sh`` does with a line of the Host's: output for the port, for the console, commands that ran."""
+    functions = [
+        text("init.sh").partition(f"\n{name}() {{")[2].partition("\n}\n")[0] for name in ("power_off", "answer")
+    ]
+    script = 'say() { echo "realmkit: $*"; }\n' + "".join(
+        f"{name}() {{{body}\n}}\n" for name, body in zip(("power_off", "answer"), functions, strict=True)
+    )
+    for there, here in (("/realmkit/report", "report"), ("/dev/console", "console"), ("/proc/sysrq-trigger", "sysrq")):
+        script = script.replace(there, str(root / here))
+    (root / "bin").mkdir()
+    for name in ("report", "bin/poweroff", "bin/sync", "bin/reboot"):
+        (root / name).write_text(f'#!/bin/sh\necho "{Path(name).name} $*" >>{root}/ran\n')
+        (root / name).chmod(0o755)
+    (root / "init").write_text(f'{script}port=/dev/vport0p1\nanswer "$1"\n')
+    command = ["busybox", "sh"] if shell == "busybox" else [shell]
+    result = subprocess.run(
+        [*command, str(root / "init"), line],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"PATH": f"{root}/bin{os.pathsep}{os.environ['PATH']}"},
+    )
+    assert result.stderr == ""
+    console, ran = root / "console", root / "ran"
+    return (
+        result.stdout,
+        console.read_text() if console.exists() else "",
+        ran.read_text().splitlines() if ran.exists() else [],
+    )
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("line", "port", "ran"),
+    [
+        ("challenge 00", "", ["report 00"]),
+        ("challenge 00 11 -x", "", ["report 00 11 -x"]),
+        ("challenge $(reboot) `reboot`; reboot", "", ["report $(reboot) `reboot`; reboot"]),
+        ("poweroff", "", ["sync ", "poweroff -f"]),
+        ("", "", []),
+        ("challenge", "error the line is not in the protocol\n", []),
+        ("reboot; $(reboot)", "error the line is not in the protocol\n", []),
+        ("-n", "error the line is not in the protocol\n", []),
+    ],
+)
+def test_init_takes_nothing_but_the_protocol(shell: str, tmp_path: Path, line: str, port: str, ran: list[str]) -> None:
+    out, console, commands = answer_of_init(shell, tmp_path, line)
+    assert out == port
+    assert commands == ran
+    assert ("the report went out on /dev/vport0p1" in console) == line.startswith("challenge ")
+
+
 def test_init_looks_for_the_port_that_the_host_offers() -> None:
     assert f"= {PORT_NAME} ]" in text("init.sh")
 

@@ -6,6 +6,13 @@ set -f
 
 say() { echo "realmkit: $*"; }
 
+power_off() {
+	sync
+	# Without systemd or busybox there is no such command.
+	if command -v poweroff >/dev/null; then poweroff -f; fi
+	echo o >/proc/sysrq-trigger
+}
+
 # Without /proc a busybox shell cannot find its own applets.
 if [ -x /bin/busybox ]; then /bin/busybox mount -t proc proc /proc; else mount -t proc proc /proc; fi
 mount -t sysfs sysfs /sys
@@ -55,19 +62,19 @@ set -f
 answer() {
 	case $1 in
 	"challenge "*)
-		/realmkit/report "${1#challenge }" && say "the report went out on $port"
+		/realmkit/report "${1#challenge }" && say "the report went out on $port" >/dev/console
 		;;
 	poweroff)
 		say "the Host asks to power off" >/dev/console
-		sync
-		poweroff -f
+		power_off
 		;;
 	"") ;;
 	*) echo "error the line is not in the protocol" ;;
 	esac
 }
 
-if [ -n "$port" ] && exec 3<>"$port"; then
+# A failing exec would end the shell, were it not a command of command.
+if [ -n "$port" ] && command exec 3<>"$port"; then
 	# A Host that keeps silent, or never ends its line, must not keep the guest waiting where the shell can help it.
 	bounds=
 	if (echo x | read -r -t 1 -n 1 line) 2>/dev/null; then bounds="-t 10 -n 160"; fi
@@ -92,10 +99,15 @@ fi
 if [ -n "$shell" ] && [ -z "$poweroff" ]; then
 	say "type exit to power off"
 	cd /root || cd /
-	if command -v cttyhack >/dev/null; then setsid cttyhack sh; else setsid -c -w sh; fi
+	if command -v cttyhack >/dev/null; then
+		setsid cttyhack sh
+	else
+		# /dev/console cannot be a controlling terminal; the device behind it can.
+		read -r consoles </sys/class/tty/console/active
+		terminal=/dev/${consoles##* }
+		[ -c "$terminal" ] || terminal=/dev/console
+		setsid -c -w sh <"$terminal" >"$terminal" 2>&1
+	fi
 fi
-sync
-poweroff -f
-# Whatever a root directory's own poweroff does, init must not end: that is a kernel panic.
-echo o >/proc/sysrq-trigger
-while :; do sleep 1000; done
+power_off
+while :; do sleep 1000; done # init must not end: that is a kernel panic
