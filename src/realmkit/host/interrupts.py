@@ -1,77 +1,103 @@
-"""Virtual interrupts of a guest: an emulated GICv3 distributor, delivered through list registers (spec: rec-run section 5)."""
+"""Virtual interrupts of a guest: an emulated GICv3 that delivers through list registers (IHI 0069; spec: rec-run 5).
+
+What is only pending belongs to the distributor: it goes into list registers at an entry and comes back at the exit, so
+that priorities, enables and signals that have changed meanwhile count at the next entry. What the guest has
+acknowledged stays in its list register until the guest ends it.
+"""
+
+from typing import Final
 
 from realmkit.arch.gic import (
     GROUP1,
+    ICH_HCR,
     ICH_LR,
+    ICH_VMCR,
     LIST_REGISTERS,
     LR_ACTIVE,
-    LR_INVALID,
     LR_PENDING,
+    LR_PENDING_ACTIVE,
     PPI_CNTP,
     PPI_CNTV,
 )
 from realmkit.devices.gic import Gicv3
 
-_HCR_UIE = 1 << 1
-_TIMER_ASSERTED = 0b101
-_NO_REGISTERS = (0,) * 16
+_UIE: Final = ICH_HCR.mask("UIE")
+_EOI: Final = ICH_LR.mask("EOI")
+_STATE: Final = ICH_LR.mask("State")
+_STATE_SHIFT: Final = 62
+_TIMER_ASSERTED: Final = 0b101
+_NO_REGISTERS: Final = (0,) * 16
+_RESERVED: Final = _NO_REGISTERS[LIST_REGISTERS:]
 
 
 class ListRegisters:
-    """What the Host keeps in one VCPU's list registers between its runs."""
+    """One VCPU's list registers between its runs."""
+
+    __slots__ = ("_gic", "_held", "_latched", "_values", "_vcpu", "_vmcr")
 
     def __init__(self, gic: Gicv3, vcpu: int) -> None:
         self._gic = gic
         self._vcpu = vcpu
         self._held: list[int | None] = [None] * LIST_REGISTERS
+        self._latched = [False] * LIST_REGISTERS
+        """Whether the pending state came from a latch of the distributor, and not from a signal."""
         self._values = [0] * LIST_REGISTERS
+        self._vmcr = 0
 
-    def sync(self, values: tuple[int, ...]) -> None:
-        """Take the list registers of an exit: interrupts that the guest has finished become inactive."""
+    def load(self) -> tuple[int, tuple[int, ...]]:
+        """(ICH_HCR bits, 16 list registers) for the next entry.
+
+        While more is pending than fits, the underflow interrupt brings the VCPU back as soon as there is room.
+        """
+        gic, vcpu, values = self._gic, self._vcpu, self._values
+        for n, intid in enumerate(self._held):
+            # What the guest handles just now and is signalled again: only edges can wait behind themselves.
+            if intid is not None and gic.take_latched(vcpu, intid):
+                values[n] |= LR_PENDING << _STATE_SHIFT
+        best = gic.highest_pending(vcpu)
+        while best is not None and None in self._held:
+            intid, priority, group = best
+            free = self._held.index(None)
+            gic.acknowledge(vcpu, intid)
+            level = gic.is_level(vcpu, intid)
+            self._held[free] = intid
+            self._latched[free] = not (level and gic.is_pending(vcpu, intid))
+            # The end of a level-sensitive interrupt is an exit: the Host has to look at the signal again.
+            values[free] = ICH_LR.make(
+                vINTID=intid, EOI=int(level), Priority=priority, Group=int(group == GROUP1), State=LR_PENDING
+            )
+            best = gic.highest_pending(vcpu)
+        if not any(values):
+            return 0, _NO_REGISTERS
+        return 0 if best is None else _UIE, (*values, *_RESERVED)
+
+    def sync(self, values: tuple[int, ...], vmcr: int) -> None:
+        """Take the list registers and ICH_VMCR of an exit."""
+        gic, vcpu = self._gic, self._vcpu
+        self._vmcr = vmcr
         for n, intid in enumerate(self._held):
             if intid is None:
                 continue
-            value = values[n]
-            state = value >> 62
-            if state == LR_INVALID:
-                self._gic.deactivate(self._vcpu, intid)
+            state = values[n] >> _STATE_SHIFT
+            if state in (LR_PENDING, LR_PENDING_ACTIVE) and self._latched[n]:
+                gic.set_pending(vcpu, intid)
+            # Software may have cleared the active state in the distributor.
+            if state in (LR_ACTIVE, LR_PENDING_ACTIVE) and gic.is_active(vcpu, intid):
+                self._values[n] = values[n] & ~_STATE | LR_ACTIVE << _STATE_SHIFT
+                self._latched[n] = True
+            else:
+                gic.deactivate(vcpu, intid)
                 self._held[n] = None
-                value = 0
-            elif state == LR_PENDING and self._gic.is_level(self._vcpu, intid) and not self._line(intid):
-                # The signal fell before the guest took it.
-                self._gic.deactivate(self._vcpu, intid)
-                self._held[n] = None
-                value = 0
-            self._values[n] = value
-
-    def _line(self, intid: int) -> bool:
-        return self._gic.is_pending(self._vcpu, intid)
-
-    def load(self) -> tuple[int, tuple[int, ...]]:
-        """(ICH_HCR bits, 16 list registers) for the next entry: pending interrupts go where there is room."""
-        best = self._gic.highest_pending(self._vcpu)
-        waiting = best is not None
-        while best is not None:
-            intid, priority, group = best
-            free = next((n for n, held in enumerate(self._held) if held is None), None)
-            if free is None:
-                break
-            self._held[free] = intid
-            self._values[free] = ICH_LR.make(
-                vINTID=intid, Priority=priority, Group=int(group == GROUP1), State=LR_PENDING
-            )
-            self._gic.acknowledge(self._vcpu, intid)
-            best = self._gic.highest_pending(self._vcpu)
-            waiting = best is not None
-        if not any(self._values):
-            return 0, _NO_REGISTERS
-        return _HCR_UIE if waiting else 0, (*self._values, *_NO_REGISTERS[LIST_REGISTERS:])
+                self._values[n] = 0
 
     def signals(self) -> bool:
-        """Whether the guest has an interrupt to take: it is no use to let it wait."""
-        if self._gic.highest_pending(self._vcpu) is not None:
-            return True
-        return any(value >> 62 not in (LR_INVALID, LR_ACTIVE) for value in self._values)
+        """Whether the guest has an interrupt that wakes it."""
+        best = self._gic.highest_pending(self._vcpu)
+        if best is None:
+            return False
+        _, priority, group = best
+        enabled = ICH_VMCR.get(self._vmcr, "VENG1" if group == GROUP1 else "VENG0")
+        return bool(enabled) and priority < ICH_VMCR.get(self._vmcr, "VPMR")
 
 
 def drive_timers(gic: Gicv3, vcpu: int, cntv_ctl: int, cntp_ctl: int) -> None:

@@ -4,19 +4,25 @@ The Host keeps books of what it gave (granules by IPA and table); the RMM checks
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from realmkit.arch.errors import RealmkitError
 from realmkit.arch.pas import GRANULE_SIZE, Pas
 from realmkit.arch.plan import CreateRec, CreateTable, InitRipas, LaunchPlan, LoadPage, RealmConfiguration
-from realmkit.arch.rmi import DATA_MEASURE_CONTENT, REC_RUNNABLE, RealmParams, RecParams, Rmi
+from realmkit.arch.rmi import DATA_MEASURE_CONTENT, MAX_REC_AUX, REC_RUNNABLE, RealmParams, RecParams, Rmi
 from realmkit.arch.vmsa import S2_AP_READ, S2_AP_WRITE, S2_MEMATTR_SHIFT, entry_size
-from realmkit.host.memory import HostMemory
-from realmkit.host.rmi import RmiClient, RmiResult
+from realmkit.host.backing import Backing
+from realmkit.host.intervals import Intervals
+from realmkit.host.memory import BLOCK, HostMemory
+from realmkit.host.rmi import RmiClient
 
-SHARED_ATTRIBUTES = 6 << S2_MEMATTR_SHIFT | S2_AP_READ | S2_AP_WRITE
+SHARED_ATTRIBUTES: Final = 6 << S2_MEMATTR_SHIFT | S2_AP_READ | S2_AP_WRITE
 """Normal Write-Back, read and write: how shared pages are mapped in the Unprotected half."""
-_PAGE_LEVEL = 3
-_BLOCK = entry_size(2)
+FAULT_AROUND: Final = 16
+"""Pages, a power of two, that one fault on memory to be had on demand brings."""
+RIPAS_COMMANDS: Final = 256
+"""RMI_RTT_SET_RIPAS commands for one request of a Realm: what is left it has to ask for again."""
+_PAGE_LEVEL: Final = 3
 
 
 @dataclass(slots=True)
@@ -51,7 +57,15 @@ class HostRealm:
     """(level, IPA) to table."""
     shared: dict[int, int] = field(default_factory=dict)
     """Unprotected IPA to Non-secure page."""
+    empty: Intervals = field(default_factory=Intervals)
+    """Parts of RAM that the Realm has made RIPAS EMPTY: what it shares."""
     params: int = 0
+    _withheld: set[int] = field(default_factory=set)
+    """Pages that were reclaimed: they come back only when the Realm itself asks for them."""
+    _backing: Backing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._backing = Backing(self.memory)
 
     @property
     def unprotected_base(self) -> int:
@@ -61,12 +75,11 @@ class HostRealm:
     # ---- construction ----
 
     def create(self) -> None:
-        """RMI_REALM_CREATE with new granules."""
+        """RMI_REALM_CREATE with new granules. When it fails, :meth:`destroy` gives back what there is."""
         config, bus = self.config, self.rmi.port.bus
         self.params = self.memory.allocate()
         count = config.rtt_num_start
         self.rtt_base = self.memory.allocate_delegated_run(count, count * GRANULE_SIZE)
-        rd = self.memory.allocate_delegated()
         params = RealmParams(
             flags=config.flags,
             s2sz=config.ipa_width,
@@ -82,11 +95,11 @@ class HostRealm:
             rtt_num_start=count,
         )
         bus.write(Pas.NS, self.params, params.pack())
+        rd = self.memory.allocate_delegated()
         try:
             self.rmi.realm_create(rd, self.params)
         except RealmkitError:
             self.memory.undelegate(rd)
-            self._release_starting_tables()
             raise
         self.rd = rd
 
@@ -102,6 +115,8 @@ class HostRealm:
                     self._load_page(ipa, content, measured)
                 case CreateRec():
                     self._create_rec(step)
+        for block in self._backing.complete():
+            self.fold(block)
         self.rmi.realm_activate(self.rd)
 
     def create_table(self, ipa: int, level: int) -> None:
@@ -136,7 +151,7 @@ class HostRealm:
         bus = self.rmi.port.bus
         source = self.params
         bus.write(Pas.NS, source, content)
-        granule = self.memory.allocate_delegated()
+        granule = self._backing.take(ipa)
         flags = DATA_MEASURE_CONTENT if measured else 0
         result = self.rmi.call(Rmi.DATA_CREATE, self.rd, granule, ipa, source, flags)
         level = result.rtt_level()
@@ -147,29 +162,36 @@ class HostRealm:
             error = self.rmi.error(Rmi.DATA_CREATE, (self.rd, granule, ipa, source, flags), result)
             self.memory.undelegate(granule)
             raise error
+        self._assigned(ipa, granule)
+
+    def _assigned(self, ipa: int, granule: int) -> None:
         self.data[ipa] = granule
+        self._backing.assigned(ipa, granule)
 
     def _create_rec(self, step: CreateRec) -> None:
-        bus = self.rmi.port.bus
-        aux = tuple(self.memory.allocate_delegated() for _ in range(self.rmi.rec_aux_count(self.rd)))
-        params = RecParams(
-            flags=REC_RUNNABLE if step.runnable else 0,
-            mpidr=step.mpidr,
-            pc=step.pc,
-            gprs=step.gprs,
-            num_aux=len(aux),
-            aux=aux + (0,) * (16 - len(aux)),
-        )
-        bus.write(Pas.NS, self.params, params.pack())
-        rec = self.memory.allocate_delegated()
+        count = self.rmi.rec_aux_count(self.rd)
+        taken: list[int] = []
         try:
+            for _ in range(1 + count):
+                taken.append(self.memory.allocate_delegated())
+            rec, *aux = taken
+            params = RecParams(
+                flags=REC_RUNNABLE if step.runnable else 0,
+                mpidr=step.mpidr,
+                pc=step.pc,
+                gprs=step.gprs,
+                num_aux=count,
+                aux=(*aux, *(0,) * (MAX_REC_AUX - count)),
+            )
+            self.rmi.port.bus.write(Pas.NS, self.params, params.pack())
             self.rmi.rec_create(self.rd, rec, self.params)
         except RealmkitError:
-            for pa in (rec, *aux):
+            for pa in taken:
                 self.memory.undelegate(pa)
             raise
-        run = self.memory.allocate()
-        self.recs.append(RecHandle(len(self.recs), step.mpidr, rec, aux, run, step.runnable))
+        handle = RecHandle(len(self.recs), step.mpidr, rec, tuple(aux), 0, step.runnable)
+        self.recs.append(handle)
+        handle.run = self.memory.allocate()
 
     # ---- memory of a running Realm ----
 
@@ -177,31 +199,62 @@ class HostRealm:
         """Whether a Protected IPA is RAM by the plan."""
         return any(base <= ipa < top for base, top in self.ram)
 
-    def provide(self, ipa: int) -> RmiResult:
-        """Memory on demand: RMI_DATA_CREATE_UNKNOWN of the page at ``ipa``; an RTT status says that a page is there."""
-        ipa &= ~(GRANULE_SIZE - 1)
-        granule = self.memory.allocate_delegated()
-        result = self.rmi.data_create_unknown(self.rd, granule, ipa)
-        level = result.rtt_level()
-        if level is not None and level < _PAGE_LEVEL:
-            self.create_tables_below(ipa, level)
+    def provide(self, ipa: int) -> bool:
+        """Memory on demand for the page at ``ipa``, and for its neighbours that have none yet.
+
+        False when the Realm has a page there already: it faults because its RIPAS is DESTROYED.
+        """
+        ipa &= -GRANULE_SIZE
+        if ipa in self.data or not self._provide_page(ipa):
+            return False
+        self._withheld.discard(ipa)
+        first = ipa & -(FAULT_AROUND * GRANULE_SIZE)
+        for page in range(first, first + FAULT_AROUND * GRANULE_SIZE, GRANULE_SIZE):
+            if page in self.data or page in self._withheld or page in self.empty or not self.in_ram(page):
+                continue
+            if not self._provide_page(page):
+                break
+        if self._backing.is_complete(ipa):
+            self.fold(ipa)
+        return True
+
+    def _provide_page(self, ipa: int) -> bool:
+        """RMI_DATA_CREATE_UNKNOWN, with tables as needed: whether the page was missing."""
+        granule = self._backing.take(ipa)
+        try:
             result = self.rmi.data_create_unknown(self.rd, granule, ipa)
-        if result.success:
-            self.data[ipa] = granule
-        else:
+            level = result.rtt_level()
+            if level is not None and level < _PAGE_LEVEL:
+                self.create_tables_below(ipa, level)
+                result = self.rmi.data_create_unknown(self.rd, granule, ipa)
+        except RealmkitError:
             self.memory.undelegate(granule)
-        return result
+            raise
+        if not result.success:
+            self.memory.undelegate(granule)
+            return False
+        self._assigned(ipa, granule)
+        return True
 
     def reclaim(self, ipa: int) -> bool:
-        """Take the page at a Protected IPA back, at any time and without the Realm's consent: whether one was there.
+        """Take the page at an IPA back, at any time and without the Realm's consent: whether one was there.
 
-        The Realm finds RIPAS DESTROYED where it had RAM. Blocks are split first.
+        The Realm finds RIPAS DESTROYED where it had RAM, and nothing where it shared a page. Blocks are split first.
         """
-        ipa &= ~(GRANULE_SIZE - 1)
+        ipa &= -GRANULE_SIZE
+        if ipa >= self.unprotected_base:
+            return self.unshare(ipa)
+        taken = self._take_back(ipa)
+        if taken:
+            self._withheld.add(ipa)
+        return taken
+
+    def _take_back(self, ipa: int) -> bool:
         while True:
             result = self.rmi.data_destroy(self.rd, ipa)
             if result.success:
-                del self.data[ipa]
+                self.data.pop(ipa, None)
+                self._backing.removed(ipa, result.x1)
                 self.memory.undelegate(result.x1)
                 return True
             level = result.rtt_level()
@@ -211,7 +264,7 @@ class HostRealm:
 
     def fold(self, ipa: int) -> bool:
         """Make a 2 MB block of 512 pages that are contiguous in physical memory: whether that was possible."""
-        base = ipa & ~(_BLOCK - 1)
+        base = ipa & -BLOCK
         result = self.rmi.rtt_fold(self.rd, base, _PAGE_LEVEL)
         if not result.success:
             return False
@@ -226,29 +279,54 @@ class HostRealm:
         if ipa in self.shared:
             return self.shared[ipa]
         page = self.memory.allocate()
-        while True:
-            desc = page | SHARED_ATTRIBUTES
+        desc = page | SHARED_ATTRIBUTES
+        try:
             result = self.rmi.rtt_map_unprotected(self.rd, ipa, _PAGE_LEVEL, desc)
-            if result.success:
-                self.shared[ipa] = page
-                return page
             level = result.rtt_level()
-            if level is None or level >= _PAGE_LEVEL:
-                self.memory.free(page)
+            if level is not None and level < _PAGE_LEVEL:
+                self.create_tables_below(ipa, level)
+                result = self.rmi.rtt_map_unprotected(self.rd, ipa, _PAGE_LEVEL, desc)
+            if not result.success:
                 raise self.rmi.error(Rmi.RTT_MAP_UNPROTECTED, (self.rd, ipa, _PAGE_LEVEL, desc), result)
-            self.create_tables_below(ipa, level)
-
-    def unshare(self, ipa: int) -> None:
-        """Unmap the Non-secure page at an Unprotected IPA, if there is one."""
-        page = self.shared.pop(ipa, None)
-        if page is not None:
-            self.rmi.rtt_unmap_unprotected(self.rd, ipa, _PAGE_LEVEL)
+        except RealmkitError:
             self.memory.free(page)
+            raise
+        self.shared[ipa] = page
+        return page
+
+    def unshare(self, ipa: int) -> bool:
+        """Unmap the Non-secure page at an Unprotected IPA: whether there was one."""
+        page = self.shared.pop(ipa, None)
+        if page is None:
+            return False
+        self.rmi.rtt_unmap_unprotected(self.rd, ipa, _PAGE_LEVEL)
+        self.memory.free(page)
+        return True
+
+    def dma_page(self, address: int) -> int | None:
+        """Non-secure page that a device may use for a guest address, with or without the shared bit.
+
+        None where the Realm shares nothing. A page that it shares and has not touched yet is mapped now.
+        """
+        page = address & -GRANULE_SIZE & ~self.unprotected_base
+        if page >= self.unprotected_base:
+            return None
+        alias = page | self.unprotected_base
+        if alias not in self.shared and page in self.empty:
+            return self.share(alias)
+        return self.shared.get(alias)
 
     def change_ripas(self, rec: RecHandle, base: int, top: int, to_ram: bool) -> int:
-        """Serve a RIPAS change as far as possible: the address reached (RMI_RTT_SET_RIPAS, tables as needed)."""
+        """Serve a RIPAS change inside RAM as far as one exit is good for: the address reached.
+
+        Outside RAM everything is EMPTY and stays so: nothing is done, and no tables are spent on it.
+        """
         start = base
-        while base < top:
+        limit = next((end for first, end in self.ram if first <= base < end), base)
+        top = min(top, limit)
+        commands = 0
+        while base < top and commands < RIPAS_COMMANDS:
+            commands += 1
             result = self.rmi.rtt_set_ripas(self.rd, rec.pa, base, top)
             if result.success:
                 base = result.x1
@@ -258,8 +336,11 @@ class HostRealm:
                 break
             self.create_table(base, level + 1)
         if to_ram:
+            self.empty.remove(start, base)
+            self._withheld -= {page for page in self._withheld if start <= page < base}
             self._unshare_range(start, base)
         else:
+            self.empty.add(start, base)
             self._reclaim_range(start, base)
         return base
 
@@ -274,21 +355,28 @@ class HostRealm:
         else:
             pages = sorted(ipa for ipa in self.data if base <= ipa < top)
         for ipa in pages:
-            self.reclaim(ipa)
+            self._take_back(ipa)
+        for block in {ipa & -BLOCK for ipa in pages if base <= ipa & -BLOCK and (ipa & -BLOCK) + BLOCK <= top}:
+            self.fold(block)
 
     # ---- destruction ----
 
     def destroy(self) -> None:
-        """Destroy RECs, data, tables and the Realm; every granule goes back to the Non-secure PAS."""
+        """Destroy RECs, data, tables and the Realm; every granule goes back to the Non-secure PAS.
+
+        Works on a Realm in any state of construction. Cost grows with what the Realm has, not with its size.
+        """
         memory = self.memory
-        for rec in self.recs:
+        while self.recs:
+            rec = self.recs[-1]
             self.rmi.rec_destroy(rec.pa)
+            self.recs.pop()
             for pa in (rec.pa, *rec.aux):
                 memory.undelegate(pa)
-            memory.free(rec.run)
-        self.recs.clear()
+            if rec.run:
+                memory.free(rec.run)
         for ipa in sorted(self.data):
-            if ipa in self.data and not self.reclaim(ipa):
+            if not self._take_back(ipa):
                 raise RealmkitError(f"the page at IPA {ipa:#x} could not be taken back")
         for ipa in sorted(self.shared):
             self.unshare(ipa)
@@ -296,17 +384,17 @@ class HostRealm:
             result = self.rmi.rtt_destroy(self.rd, ipa, level)
             if not result.success:
                 raise self.rmi.error(Rmi.RTT_DESTROY, (self.rd, ipa, level), result)
+            del self.tables[level, ipa]
             memory.undelegate(result.x1)
-        self.tables.clear()
+        self._backing.release()
         if self.rd:
             self.rmi.realm_destroy(self.rd)
-            memory.undelegate(self.rd)
-            self.rd = 0
-            self._release_starting_tables()
+            rd, self.rd = self.rd, 0
+            memory.undelegate(rd)
+        if self.rtt_base:
+            base, self.rtt_base = self.rtt_base, 0
+            for n in range(self.config.rtt_num_start):
+                memory.undelegate(base + n * GRANULE_SIZE)
         if self.params:
             memory.free(self.params)
             self.params = 0
-
-    def _release_starting_tables(self) -> None:
-        for n in range(self.config.rtt_num_start):
-            self.memory.undelegate(self.rtt_base + n * GRANULE_SIZE)

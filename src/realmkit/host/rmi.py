@@ -1,7 +1,8 @@
 """A typed client of the Realm Management Interface (RMM 1.0-rel0 B4; spec: rmi).
 
-One method per command under its specification name. A refusal raises :class:`RmiError`, whose text names the command, its
-arguments, the status and the condition that failed; :meth:`RmiClient.call` returns the status for callers that expect refusals.
+One method per command under its specification name. A refusal raises :class:`RmiError`, whose text names the command,
+its arguments, the status and the condition that failed; :meth:`RmiClient.call` returns the status for callers that
+expect refusals.
 """
 
 from dataclasses import dataclass

@@ -7,6 +7,7 @@ from typing import Final
 
 from realmkit.arch.errors import InternalError, RealmkitError
 from realmkit.arch.events import EventHub
+from realmkit.arch.gic import PPI_MAINTENANCE
 from realmkit.arch.pas import Pas, SecurityState
 from realmkit.arch.time import CHARGE_EXIT
 from realmkit.devices.gic import CpuInterface, VirtualCpuInterface
@@ -135,6 +136,8 @@ class Machine:
             set_ppi(pe.index, intid, level)
         for intid, level in timers.lines(running, timers.EL1_TIMERS, now):
             set_ppi(pe.index, intid, level)
+        maintenance = bool(running.ich.hcr & 1) and pe.cpu.services.virtual(running).maintenance_pending()
+        set_ppi(pe.index, PPI_MAINTENANCE, maintenance)
 
     def next_event(self, pe: Pe) -> int | None:
         """Tick of the next thing that may interrupt a PE: its timers, or a device."""

@@ -42,6 +42,7 @@ __all__ = [
     "ExceptionKind",
     "ExternalAbort",
     "GranuleProtectionFault",
+    "HostPort",
     "IchState",
 ]
 
@@ -181,6 +182,14 @@ class El2Port(Protocol):
 
     def tlbi_ipa(self, vmid: int, ipa: int, size: int) -> None:
         """TLBI IPAS2E1IS over a range."""
+
+
+class HostPort(El2Port, Protocol):
+    """A PE as a Python Host at NS-EL2 sees it: :meth:`enter` returns when the context has left."""
+
+    @property
+    def last_exit(self) -> ExceptionInfo:
+        """The exception that ended the last :meth:`enter`."""
 
 
 class El2Software(Protocol):

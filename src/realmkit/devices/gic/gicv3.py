@@ -178,6 +178,21 @@ class Gicv3:
             bank.latched |= 1 << index
             self._interrupt_changed(bank, index, pe)
 
+    def take_latched(self, pe: int, intid: int) -> bool:
+        """Remove the stored pending state of an enabled edge-triggered interrupt: whether there was one.
+
+        For software that keeps an interrupt pending and active elsewhere, in a list register.
+        """
+        place = self._find(pe, intid)
+        if place is None:
+            return False
+        bank, index = place
+        bit = 1 << index
+        if not bank.latched & bank.enabled & bank.edge & bit:
+            return False
+        bank.latched &= ~bit
+        return True
+
     def is_active(self, pe: int, intid: int) -> bool:
         """Whether an interrupt is active."""
         place = self._find(pe, intid)

@@ -31,6 +31,7 @@ from realmkit.arch.gic import (
 from realmkit.devices.gic.cpu_interface import MIN_BPR0, MIN_BPR1, SRE_EL1, group_priority_mask, highest_active
 
 _EN = ICH_HCR.mask("En")
+_MAINTENANCE = ICH_HCR.mask("UIE", "LRENPIE", "NPIE", "VGrp0EIE", "VGrp0DIE", "VGrp1EIE", "VGrp1DIE")
 _EOICOUNT = ICH_HCR.mask("EOIcount")
 _EOICOUNT_ONE = ICH_HCR.make(EOIcount=1)
 _ENABLES = ICH_VMCR.mask("VENG0", "VENG1")
@@ -82,7 +83,10 @@ class VirtualCpuInterface:
 
     def maintenance_pending(self) -> bool:
         """Whether the maintenance interrupt (PPI 25) is asserted."""
-        return bool(self.ich.hcr & _EN) and self.misr() != 0
+        ich = self.ich
+        if not ich.hcr & _EN or not (ich.hcr & _MAINTENANCE or any(lr & _EOI for lr in ich.lr[:LIST_REGISTERS])):
+            return False
+        return self.misr() != 0
 
     def misr(self) -> int:
         """ICH_MISR_EL2."""

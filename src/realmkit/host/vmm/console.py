@@ -1,5 +1,6 @@
-"""The guest's console: what it printed, for the report and for whoever watches."""
+r"""The guest's console: what it printed, and what is typed to it."""
 
+from collections import deque
 from collections.abc import Callable
 
 
@@ -8,18 +9,47 @@ def _nobody(data: bytes) -> None:
 
 
 class Console:
-    """Collects output of the emulated PL011; ``watch`` gets it as it comes."""
+    """The other end of the emulated PL011.
+
+    ``watch`` gets output as it comes. Input enters through :meth:`type` at any time, from any thread, and reaches the
+    guest at its next entry: :attr:`received` tells at which tick, so that a run can be repeated.
+    """
 
     def __init__(self, watch: Callable[[bytes], None] = _nobody) -> None:
         self._watch = watch
         self._output = bytearray()
+        self._input: deque[bytes] = deque()
+        self._receiver: Callable[[bytes], None] | None = None
+        self.received: list[tuple[int, bytes]] = []
+        """(tick, bytes) of all input that the guest's UART has been given."""
 
     def write(self, data: bytes) -> None:
         """Output of the guest."""
         self._output += data
         self._watch(data)
 
+    def type(self, data: bytes) -> None:
+        """Input for the guest."""
+        if data:
+            self._input.append(data)
+
+    @property
+    def has_input(self) -> bool:
+        """Whether input waits to be given to the guest."""
+        return bool(self._input)
+
+    def attach(self, receiver: Callable[[bytes], None]) -> None:
+        """Where input goes: the UART's receiver."""
+        self._receiver = receiver
+
+    def poll(self, now: int) -> None:
+        """Give the guest what has been typed; ``now`` is the tick."""
+        while self._input and self._receiver is not None:
+            data = self._input.popleft()
+            self.received.append((now, data))
+            self._receiver(data)
+
     @property
     def text(self) -> str:
-        """All output so far, undecodable bytes replaced, line ends as ``\\n``."""
+        r"""All output so far, undecodable bytes replaced, line ends as ``\n``."""
         return self._output.decode("utf-8", "replace").replace("\r\n", "\n")

@@ -1,9 +1,16 @@
-"""The devicetree of a guest: memory, VCPUs, PSCI by SMC, GICv3, timer, PL011, virtio (Devicetree Specification 0.4)."""
+"""The devicetree of a guest: memory, VCPUs, PSCI by SMC, GICv3, timer, PL011, virtio (Devicetree Specification 0.4).
 
-from collections.abc import Sequence
+Seeds for randomness in it are fixed, so that a run can be repeated and a RIM predicted. They come from the Host and
+are known to everyone: a Realm must not count them as entropy (``random.trust_bootloader=off`` tells Linux so).
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import fdt
 
+from realmkit.arch.errors import RealmkitError
 from realmkit.arch.gic import PPI_CNTHP, PPI_CNTP, PPI_CNTV
 from realmkit.host.vmm import layout
 from realmkit.host.vmm.layout import VmConfig
@@ -14,6 +21,10 @@ _CLOCK_PHANDLE = 2
 _SPI, _PPI = 0, 1
 _LEVEL_HIGH = 4
 _CLOCK_HZ = 24_000_000
+MAX_BOOTARGS: Final = 2047
+"""Linux takes 2048 bytes of kernel parameters, with the NUL at their end."""
+RNG_SEED: Final = hashlib.sha512(b"realmkit devicetree rng-seed").digest()
+KASLR_SEED: Final = hashlib.sha256(b"realmkit devicetree kaslr-seed").digest()[:8]
 
 
 def vcpu_mpidr(index: int) -> int:
@@ -21,15 +32,25 @@ def vcpu_mpidr(index: int) -> int:
     return (index & 15) | (index >> 4) << 8
 
 
-def build(config: VmConfig, bootargs: str = "", virtio: Sequence[VirtioRegion] = ()) -> bytes:
-    """A flattened devicetree for a configuration; the same configuration gives the same bytes."""
+def build(
+    config: VmConfig,
+    bootargs: str = "",
+    virtio: Sequence[VirtioRegion] = (),
+    initrd: tuple[int, int] | None = None,
+) -> bytes:
+    """A flattened devicetree for a configuration; the same arguments give the same bytes.
+
+    ``initrd`` is the range [start, end) that holds the initial RAM disk.
+    """
+    if not bootargs.isascii() or "\0" in bootargs or len(bootargs) > MAX_BOOTARGS:
+        raise RealmkitError(f"kernel parameters are at most {MAX_BOOTARGS} ASCII characters, without NUL")
     tree = fdt.FDT()
     root = tree.root
     root.append(fdt.PropWords("interrupt-parent", _GIC_PHANDLE))
     root.append(fdt.PropStrings("compatible", "linux,dummy-virt"))
     root.append(fdt.PropWords("#address-cells", 2))
     root.append(fdt.PropWords("#size-cells", 2))
-    _node(root, "chosen", fdt.PropStrings("stdout-path", f"/pl011@{layout.UART_BASE:x}"), *_arguments(bootargs))
+    _node(root, "chosen", *_chosen(bootargs, initrd))
     _node(
         root,
         f"memory@{layout.RAM_BASE:x}",
@@ -96,13 +117,25 @@ def build(config: VmConfig, bootargs: str = "", virtio: Sequence[VirtioRegion] =
     return blob
 
 
-def _arguments(bootargs: str) -> tuple[fdt.PropStrings, ...]:
-    return (fdt.PropStrings("bootargs", bootargs),) if bootargs else ()
+def _chosen(bootargs: str, initrd: tuple[int, int] | None) -> Iterator[fdt.Property]:
+    yield fdt.PropStrings("stdout-path", f"/pl011@{layout.UART_BASE:x}")
+    if bootargs:
+        yield fdt.PropStrings("bootargs", bootargs)
+    if initrd is not None:
+        yield _cells("linux,initrd-start", initrd[0])
+        yield _cells("linux,initrd-end", initrd[1])
+    yield fdt.PropBytes("rng-seed", data=RNG_SEED)
+    yield fdt.PropBytes("kaslr-seed", data=KASLR_SEED)
+
+
+def _cells(name: str, *values: int) -> fdt.PropWords:
+    """Values of two cells each."""
+    return fdt.PropWords(name, *(word for value in values for word in (value >> 32, value & 0xFFFF_FFFF)))
 
 
 def _reg(*values: int) -> fdt.PropWords:
-    """Addresses and sizes of two cells each."""
-    return fdt.PropWords("reg", *(word for value in values for word in (value >> 32, value & 0xFFFF_FFFF)))
+    """Addresses and sizes."""
+    return _cells("reg", *values)
 
 
 def _node(parent: fdt.Node, name: str, *properties: fdt.Property) -> fdt.Node:

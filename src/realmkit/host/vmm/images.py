@@ -8,6 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -136,7 +137,7 @@ def load_elf(content: bytes, name: str) -> GuestImage:
     if not segments:
         raise RealmkitError(f"{name} has no segments to load")
     segments.sort()
-    for (low, data), (high, _) in zip(segments, segments[1:], strict=False):
+    for (low, data), (high, _) in pairwise(segments):
         if low + len(data) > high:
             raise RealmkitError(f"{name} has overlapping segments at {high:#x}")
     entry = header["e_entry"]

@@ -19,9 +19,13 @@ GICD_BASE: Final = 0x3FFF_0000
 GICD_SIZE: Final = 0x1_0000
 GICR_SIZE: Final = 0x2_0000
 """For each VCPU; redistributors end where the distributor begins."""
+SPIS: Final = 64
 BLOCK: Final = entry_size(2)
+MAX_MEMORY: Final = 1 << 40
 MAX_VCPUS: Final = 256
 MIN_IPA_WIDTH: Final = 33
+LOW_MEMORY: Final = 256 << 20
+"""Initrd and devicetree lie near the end of the first 256 MB, or of RAM when it is smaller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,8 @@ class VmConfig:
     def __post_init__(self) -> None:
         if self.memory < BLOCK or self.memory % BLOCK:
             raise RealmkitError(f"memory of {self.memory} bytes is not possible: use a multiple of 2M, at least 2M")
-        if self.memory > 1 << 46:
-            raise RealmkitError(f"memory of {self.memory} bytes is not possible: an IPA space holds at most 64T of RAM")
+        if self.memory > MAX_MEMORY:
+            raise RealmkitError(f"memory of {self.memory} bytes is not possible: a guest has at most 1T")
         if not 1 <= self.vcpus <= MAX_VCPUS:
             raise RealmkitError(f"{self.vcpus} VCPUs are not possible: use 1 to {MAX_VCPUS}")
         if len(self.rpv) > 64:

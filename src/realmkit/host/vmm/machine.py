@@ -1,4 +1,4 @@
-"""The emulated machine of a guest: GICv3, PL011, host calls, at the addresses of :mod:`realmkit.host.vmm.layout`."""
+"""The emulated machine of a guest: GICv3 and PL011 at the addresses of :mod:`realmkit.host.vmm.layout`."""
 
 from realmkit.devices.gic import Gicv3
 from realmkit.devices.pl011 import Pl011
@@ -10,9 +10,10 @@ from realmkit.host.vmm.layout import VmConfig
 
 
 def build_devices(config: VmConfig, console: Console) -> GuestDevices:
-    """Devices for a configuration."""
-    gic = Gicv3([vcpu_mpidr(n) for n in range(config.vcpus)], spis=64)
+    """Devices for a configuration; virtio devices are added by whoever has their backends."""
+    gic = Gicv3([vcpu_mpidr(n) for n in range(config.vcpus)], spis=layout.SPIS)
     uart = Pl011(console.write, lambda level: gic.set_spi(layout.UART_INTID, level))
+    console.attach(uart.feed)
     return GuestDevices(
         gic,
         [
@@ -20,4 +21,5 @@ def build_devices(config: VmConfig, console: Console) -> GuestDevices:
             DeviceWindow("gicd", layout.GICD_BASE, layout.GICD_SIZE, gic.distributor),
             DeviceWindow("gicr", config.gicr_base, layout.GICR_SIZE * config.vcpus, gic.redistributors),
         ],
+        poll=console.poll,
     )
