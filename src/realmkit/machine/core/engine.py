@@ -149,20 +149,8 @@ class Engine:
         """Exchange the stack pointer bank for a change of PSTATE, which Unicorn leaves to us."""
         old, new = stack_name(before), stack_name(after)
         if old != new:
-            self._write_bank(old, self.sp())
-            self.uc.reg_write(UC_ARM64_REG_SP, self._read_bank(new))
-
-    def _read_bank(self, name: str) -> int:
-        if name == "SP_EL2":
-            return 0 if self.ctx is None else self.ctx.regs.get("SP_EL2", 0)
-        return self.read_place(_PLACES[name])
-
-    def _write_bank(self, name: str, value: int) -> None:
-        if name == "SP_EL2":
-            if self.ctx is not None:
-                self.ctx.regs["SP_EL2"] = value
-        else:
-            self.write_place(_PLACES[name], value)
+            self.write_place(_PLACES[old], self.sp())
+            self.uc.reg_write(UC_ARM64_REG_SP, self.read_place(_PLACES[new]))
 
     # ---- contexts ----
 

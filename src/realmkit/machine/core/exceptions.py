@@ -21,8 +21,11 @@ _OFFSETS: Final = {
 }
 _SPAN: Final = 1 << 23
 _DAIF: Final = 0x3C0
-_VECTOR_FAULTS: Final = 2
-"""From a lower level, or with SP_EL0, a first fault of the vector still goes to another one."""
+_VECTOR_SIZE: Final = 0x80
+_VECTOR_FAULTS: Final = 64
+"""Exceptions in a row that vectors may take themselves: a handler without a stack never ends."""
+_STUCK: Final = 30
+"""How many such exceptions one counts for that the first instruction of a vector takes."""
 
 
 def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | None = None) -> None:
@@ -30,10 +33,10 @@ def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | N
     ctx = cpu.ctx
     source = cpu.el()
     suffix = f"_EL{target}"
-    if ctx.pc != cpu.vector:
+    if not 0 <= ctx.pc - cpu.vector < _VECTOR_SIZE:
         cpu.cause, cpu.vector_faults = (ctx.pc, ctx.pstate, esr, far or 0), 0
     elif kind is ExceptionKind.SYNC and source == target == 2:
-        cpu.vector_faults += 1
+        cpu.vector_faults += _STUCK if ctx.pc == cpu.vector else 1
         if cpu.vector_faults > _VECTOR_FAULTS:
             _unhandled(cpu)
             return
@@ -53,7 +56,7 @@ def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | N
 
 
 def _unhandled(cpu: Cpu) -> None:
-    """The first instruction of the vector takes an exception itself, for ever: stop where it began."""
+    """The vectors take exceptions themselves, for ever: stop where it began."""
     ctx = cpu.ctx
     pc, pstate, esr, far = cpu.cause
     vector = ctx.pc
@@ -62,7 +65,7 @@ def _unhandled(cpu: Cpu) -> None:
         ctx.write(name, value)
     cpu.die(
         f"an exception that nothing handles: {describe(esr)} at PC {pc:#x}, address {far:#x}; "
-        f"its vector at {vector:#x} cannot be executed"
+        f"its vector takes exceptions itself, at {vector:#x}"
     )
 
 

@@ -69,4 +69,5 @@ RESIDENT: Final[dict[str, Encoding]] = {
         "VMPIDR_EL2",
         "VPIDR_EL2",
     )
-}
+} | {"SP_EL2": (3, 6, 4, 1, 0)}
+"""By name. SP_EL2 has an encoding for EL3 only."""
