@@ -67,7 +67,7 @@ def test_a_circle_is_an_error_that_shows_it(tree: Path) -> None:
 
 
 def test_a_chain_without_end_is_an_error(tree: Path) -> None:
-    for number in range(3000):
+    for number in range(150):
         (tree / f"kernel/m{number}.ko").write_bytes(make_module(f"m{number + 1}"))
     with pytest.raises(RealmkitError, match="m0 depends on others 100 deep"):
         names(tree, "m0")
