@@ -178,7 +178,7 @@ class Driver:
         assert self.negotiate(wanted)
         for address in range(BASE, BASE + SIZE, 0x4_0000):
             self.memory.write(address, bytes(0x4000))
-        self.rings = [self.set_up(index, size) for index in range(len(self.device.queues))]
+        self.rings = [self.set_up(n, min(size, queue.maximum)) for n, queue in enumerate(self.device.queues)]
         self.set(Register.STATUS, self.get(Register.STATUS) | DRIVER_OK)
         return self
 

@@ -10,6 +10,7 @@ from realmkit.devices.virtio.block import (
     FEATURE_RO,
     FEATURE_SEG_MAX,
     FEATURE_SIZE_MAX,
+    QUEUE_SIZE,
     SECTOR,
     SEG_MAX,
     SIZE_MAX,
@@ -204,7 +205,7 @@ def test_short_header() -> None:
 
 def test_the_largest_request() -> None:
     """As many segments as are announced, contents in order."""
-    bench = Bench(size=128)
+    bench = Bench(size=QUEUE_SIZE)
     ring = bench.driver.rings[0]
     ring.add([struct.pack("<IIQ", TYPE_IN, 0, 0)], [SECTOR] * SEG_MAX + [1])
     bench.driver.kick(0)

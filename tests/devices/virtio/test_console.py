@@ -40,12 +40,12 @@ class Bench:
         return b"".join(content[:length] for _, length, content in self.driver.rings[queue].collect())
 
     def handshake(self) -> "Bench":
-        self.offer(CONTROL_RX, 12)
+        self.offer(CONTROL_RX, 4)
         self.control(0, ControlEvent.DEVICE_READY)
         for port in (0, 1):
             self.control(port, ControlEvent.PORT_READY)
             self.control(port, ControlEvent.PORT_OPEN)
-        self.events()
+            self.offer(CONTROL_RX, len(self.events()))
         return self
 
 
@@ -63,11 +63,12 @@ def test_configuration() -> None:
 
 def test_ports_are_announced() -> None:
     bench = Bench()
-    bench.offer(CONTROL_RX, 8)
+    bench.offer(CONTROL_RX, 4)
     bench.control(0, ControlEvent.DEVICE_READY)
     assert bench.events() == [(0, ControlEvent.DEVICE_ADD, 1, b""), (1, ControlEvent.DEVICE_ADD, 1, b"")]
     bench.control(0, ControlEvent.PORT_READY)
     assert bench.events() == [(0, ControlEvent.CONSOLE_PORT, 1, b""), (0, ControlEvent.PORT_OPEN, 1, b"")]
+    bench.offer(CONTROL_RX, 4)
     bench.control(1, ControlEvent.PORT_READY)
     assert bench.events() == [(1, ControlEvent.PORT_NAME, 1, NAME.encode()), (1, ControlEvent.PORT_OPEN, 1, b"")]
 
@@ -95,7 +96,7 @@ def test_output_of_both_ports() -> None:
 def test_input_waits_until_the_port_is_open() -> None:
     bench = Bench()
     assert bench.console.feed(1, b"nonce") == 5
-    bench.offer(CONTROL_RX, 8)
+    bench.offer(CONTROL_RX, 4)
     bench.offer(RX1, 2)
     bench.control(0, ControlEvent.DEVICE_READY)
     bench.control(1, ControlEvent.PORT_READY)

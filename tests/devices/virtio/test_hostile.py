@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from realmkit.devices.virtio import Block, Console, ConsolePort, Entropy, VirtioModel
 from realmkit.devices.virtio.block import QUEUE_SIZE, SIZE_MAX
-from realmkit.devices.virtio.console import MAX_INPUT, MAX_OUTPUT
+from realmkit.devices.virtio.console import MAX_INPUT, MAX_OUTPUT, TRANSMIT_QUEUE_SIZE
 from realmkit.devices.virtio.transport import DEVICE_NEEDS_RESET, DRIVER_OK, Register
 from tests.devices.virtio.driver import BASE, SIZE, Driver
 from tests.devices.virtio.test_block import FakeDisk
@@ -26,7 +26,7 @@ MODELS: dict[str, Callable[[], VirtioModel]] = {
     "console": lambda: Console([ConsolePort(_ignore), ConsolePort(_ignore, "port")]),
     "entropy": lambda: Entropy(b"seed"),
 }
-WORK = max(QUEUE_SIZE * SIZE_MAX, 64 * MAX_OUTPUT) + 0x1_0000
+WORK = max(QUEUE_SIZE * SIZE_MAX, TRANSMIT_QUEUE_SIZE * MAX_OUTPUT) + 0x1_0000
 """Bytes that one register access may move at most."""
 
 _models = st.sampled_from(sorted(MODELS))

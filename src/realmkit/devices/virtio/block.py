@@ -22,11 +22,12 @@ TYPE_GET_ID: Final = 8
 STATUS_OK: Final = 0
 STATUS_IOERR: Final = 1
 STATUS_UNSUPP: Final = 2
-QUEUE_SIZE: Final = 128
+QUEUE_SIZE: Final = 32
 SEG_MAX: Final = QUEUE_SIZE - 2
 """Data segments of a request at most: header and status take a descriptor each."""
-SIZE_MAX: Final = 32 << 10
-"""Bytes of a data segment at most."""
+SIZE_MAX: Final = 4 << 10
+"""Bytes of a data segment at most. With the size of the queue it keeps what is under way below 128 KB: a Realm copies
+that through shared bounce buffers, for which Linux reserves no more than a thousandth of its memory."""
 
 _HEADER: Final = struct.Struct("<IIQ")
 _CONFIG: Final = struct.Struct("<QII")

@@ -18,7 +18,9 @@ MAX_INPUT: Final = 64 << 10
 """Bytes that wait for a port at most."""
 MAX_OUTPUT: Final = 128 << 10
 """Bytes of one output buffer at most."""
-QUEUE_SIZE: Final = 64
+RECEIVE_QUEUE_SIZE: Final = 4
+"""Drivers fill it with buffers of a page each, for as long as the port exists."""
+TRANSMIT_QUEUE_SIZE: Final = 32
 CONTROL_RECEIVE: Final = 2
 CONTROL_TRANSMIT: Final = 3
 
@@ -63,7 +65,7 @@ class Console(VirtioModel):
         if not ports:
             raise RealmkitError("a virtio console needs at least one port")
         self.ports = tuple(ports)
-        self.queue_sizes = (QUEUE_SIZE,) * (2 + 2 * len(self.ports))
+        self.queue_sizes = (RECEIVE_QUEUE_SIZE, TRANSMIT_QUEUE_SIZE) * (1 + len(self.ports))
         self.config = _CONFIG.pack(0, 0, len(self.ports), 0)
         self._events: list[bytes] = []
 
