@@ -62,6 +62,7 @@ struct rmi_result {
 
 struct rmi_result rmi(uint64_t fid, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e);
 void smc_call(uint64_t x[8]);
+void *memset(void *to, int value, size_t count);
 int execute_at(uint64_t address);
 
 void print(const char *text);
@@ -80,6 +81,8 @@ void arm_timer(uint64_t ticks);
 extern volatile unsigned irqs_seen[MAX_PES][32];
 extern volatile unsigned aborts_seen;
 extern volatile uint64_t last_abort_esr;
+/* If set, sees every exception first; returns 1 when it has handled it, and then what to add to ELR_EL2. */
+extern int (*exception_hook)(uint64_t kind, uint64_t esr, uint64_t elr, uint64_t far, uint64_t *advance);
 extern unsigned pes;
 
 void realm_tests(void);

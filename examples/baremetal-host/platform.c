@@ -17,6 +17,7 @@ uint8_t stacks[(MAX_PES + 1) * 0x4000] __attribute__((aligned(16)));
 volatile unsigned irqs_seen[MAX_PES][32];
 volatile unsigned aborts_seen;
 volatile uint64_t last_abort_esr;
+int (*exception_hook)(uint64_t kind, uint64_t esr, uint64_t elr, uint64_t far, uint64_t *advance);
 extern char execute_at_resume[];
 
 /* One terabyte would need T0SZ 24: level 0 has two entries, the first covers all that this Host uses. */
@@ -108,8 +109,10 @@ static unsigned this_pe(void)
 /* Returns what to add to ELR_EL2. Aborts are expected only where a test provokes them: the instruction is skipped. */
 uint64_t on_exception(uint64_t kind, uint64_t esr, uint64_t elr, uint64_t far)
 {
-    uint64_t class = esr >> 26 & 63;
+    uint64_t class = esr >> 26 & 63, advance = 0;
 
+    if (exception_hook && exception_hook(kind, esr, elr, far, &advance))
+        return advance;
     if (kind == 5) {
         uint64_t intid;
 
