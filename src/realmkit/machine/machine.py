@@ -8,7 +8,7 @@ from typing import Final
 from realmkit.arch.errors import InternalError, RealmkitError
 from realmkit.arch.events import EventHub
 from realmkit.arch.gic import PPI_MAINTENANCE
-from realmkit.arch.pas import Pas, SecurityState
+from realmkit.arch.pas import GRANULE_SHIFT, GRANULE_SIZE, Pas, SecurityState
 from realmkit.arch.time import CHARGE_EXIT
 from realmkit.devices.gic import CpuInterface, VirtualCpuInterface
 from realmkit.machine.board import Board
@@ -171,17 +171,16 @@ class Machine:
 
     # ---- maintenance ----
 
-    def tlbi_pa(self, pa: int, size: int) -> None:
-        """TLBI RPALOS."""
-        self.gpc.invalidate(pa, size)
-
     def _granule_changed(self, pa: int, size: int) -> None:
-        held = False
+        if size == GRANULE_SIZE:
+            translated, granule = self.gpc.translated, pa >> GRANULE_SHIFT
+            if granule not in translated:
+                return
+            translated.discard(granule)
         for mmu in self.mmus.values():
-            held |= mmu.invalidate_pa(pa, size)
-        if held:
-            for pe in self.pes:
-                pe.cpu.forget_pa(pa, size)
+            mmu.invalidate_pa(pa, size)
+        for pe in self.pes:
+            pe.cpu.forget_pa(pa, size)
 
     def _code_changed(self, pa: int) -> None:
         for pe in self.pes:
@@ -300,11 +299,11 @@ class MachineServices:
             return ctx.regs.get("VMPIDR_EL2") or self._machine.platform.mpidr(self._index)
         return self._machine.id_registers.get(name, 0)
 
-    def broadcast_tlbi(self, ctx: CpuContext) -> None:
-        """Forget the translations of a context's virtual machine on all PEs."""
+    def broadcast_tlbi(self, ctx: CpuContext, page: int | None = None, asid: int | None = None) -> None:
+        """Forget translations of a context's virtual machine on all PEs."""
         root = ctx.read("VTTBR_EL2")
         for pe in self._machine.pes:
-            pe.cpu.forget_root(root)
+            pe.cpu.forget_stage1(ctx, root, page, asid)
 
     def broadcast_tlbi_el2(self) -> None:
         """TLBI by an image at EL2."""
@@ -313,11 +312,13 @@ class MachineServices:
             if pe.image is not None:
                 pe.cpu.forget_translations(pe.image)
 
-    def broadcast_ic(self, state: SecurityState) -> None:
-        """IC by an image at EL2: the other PEs that run it drop their code; the engine drops its own."""
+    def broadcast_ic(self, pa: int | None, ctx: CpuContext) -> None:
+        """IC: code of a granule, or all of a context's virtual machine, goes on all PEs."""
         for pe in self._machine.pes:
-            if pe.image is not None and pe.index != self._index:
-                pe.cpu.drop_code(pe.image)
+            if pa is None:
+                pe.cpu.forget_all_code(ctx.read("VTTBR_EL2"))
+            else:
+                pe.cpu.forget_code(pa)
 
     def sync(self, cpu: Cpu) -> None:
         """Bring timer signals up to date before the GIC is looked at."""

@@ -34,10 +34,10 @@ def serve(cpu: Cpu, page: int, kind: Kind, found: Fault | Mapping) -> None:
     va = page if access is None else access.fault_address(access.address(ctx.x, cpu.engine.sp(), ctx.pc), page)
     if isinstance(found, Mapping):
         _device_access(cpu, access, found, va)
-    elif access is None or not access.unprivileged or not _retry_unprivileged(cpu, access, va):
-        if access is not None and access.operation is Operation.ATOMIC:
-            found = _reading(cpu, va) or found
-        _abort(cpu, found, va, access)
+        return
+    if access is not None and access.operation is Operation.ATOMIC:
+        found = _reading(cpu, va) or found
+    _abort(cpu, found, va, access)
 
 
 def _reading(cpu: Cpu, va: int) -> Fault | None:
@@ -46,19 +46,6 @@ def _reading(cpu: Cpu, va: int) -> Fault | None:
     access = Access(Kind.READ, bool(pstate >> 2 & 3), bool(pstate & PAN))
     found = cpu.services.mmu(cpu.state).translate(controls, va, access)
     return found if isinstance(found, Fault) else None
-
-
-def _retry_unprivileged(cpu: Cpu, access: LoadStore, va: int) -> bool:
-    """LDTR and STTR at EL1 are checked as EL0 accesses: let the next fill of this page do so."""
-    pstate, controls = cpu.controls()
-    if pstate >> 2 & 3 != 1:
-        return False
-    kind = Kind.WRITE if access.write else Kind.READ
-    found = cpu.services.mmu(cpu.state).translate(controls, va, Access(kind, False, False))
-    if isinstance(found, Fault):
-        return False
-    cpu.unprivileged.add(va & ~0xFFF)
-    return True
 
 
 def _device_access(cpu: Cpu, access: LoadStore | None, device: Mapping, va: int) -> None:

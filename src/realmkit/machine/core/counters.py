@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.smccc import MASK64
 from realmkit.arch.time import CHARGE_COUNTER_READ, TICKS_PER_SECOND
@@ -10,6 +10,17 @@ from realmkit.machine.core.timers import ENABLE, IMASK, control
 
 if TYPE_CHECKING:
     from realmkit.machine.core.cpu import Cpu
+
+EL0_ENABLES: Final = {
+    "CNTFRQ_EL0": 0b11,
+    "CNTPCT_EL0": 1 << 0,
+    "CNTPCTSS_EL0": 1 << 0,
+    "CNTVCT_EL0": 1 << 1,
+    "CNTVCTSS_EL0": 1 << 1,
+    **{f"CNTV_{kind}_EL0": 1 << 8 for kind in ("TVAL", "CTL", "CVAL")},
+    **{f"CNTP_{kind}_EL0": 1 << 9 for kind in ("TVAL", "CTL", "CVAL")},
+}
+"""CNTKCTL_EL1 bits, any of which lets EL0 use a register."""
 
 
 def read(cpu: Cpu, name: str) -> int:

@@ -9,7 +9,6 @@ from enum import Enum
 from typing import Final
 
 from unicorn import UC_MEM_FETCH, UC_MEM_WRITE, UC_PROT_EXEC, UC_PROT_READ, UC_PROT_WRITE
-from unicorn.arm64_const import UC_ARM64_REG_X0, UC_ARM64_REG_X29
 
 from realmkit.arch.errors import InternalError
 from realmkit.arch.pas import SecurityState
@@ -18,36 +17,31 @@ from realmkit.arch.time import CHARGE_EXIT
 from realmkit.machine.context import CpuContext
 from realmkit.machine.core import aborts, interrupts, parking, traps
 from realmkit.machine.core.engine import Engine
-from realmkit.machine.core.native import Snapshot
-from realmkit.machine.core.registers import HCR_TGE, PAN, RESIDENT
+from realmkit.machine.core.registers import HCR_TGE, PAN
 from realmkit.machine.core.services import CpuServices
+from realmkit.machine.core.tlb import PAGE_MASK, Half, Space, Translation
 from realmkit.machine.insn import SystemAccess
 from realmkit.machine.port import ExternalAbort, GranuleProtectionFault
 from realmkit.machine.walk import Access, Controls, Fault, Kind, Mapping
 
-SLICE: Final = 25_000
+SLICE: Final = 50_000
 """Instructions between two looks at interrupts, at most."""
 MASKED_SLICE: Final = 2_000
-"""The same while an interrupt is pending and masked."""
-_WFI: Final = 0xD503_207F
-_WFE: Final = 0xD503_205F
+"""The same while an interrupt is pending and masked, after a while."""
+_FIRST_MASKED_SLICE: Final = 8
+_MASKED_SHARE: Final = 3
+"""Slices while an interrupt is masked are this power of two shorter than the time since it became pending."""
 POOL: Final = 16
 """Engines that are kept for contexts to come."""
+_WFE: Final = 0xD503_205F
 _KINDS: Final = {UC_MEM_FETCH: Kind.EXECUTE, UC_MEM_WRITE: Kind.WRITE}
-_CONTROLS: Final = tuple(
-    RESIDENT[name]
-    for name in (
-        "SCTLR_EL1",
-        "TCR_EL1",
-        "TTBR0_EL1",
-        "TTBR1_EL1",
-        "MAIR_EL1",
-        "SCTLR_EL2",
-        "TCR_EL2",
-        "TTBR0_EL2",
-        "MAIR_EL2",
-    )
-)
+_EL: Final = 0xC
+_EL1: Final = 0x4
+_SPACE: Final = _EL | PAN
+"""PSTATE bits that decide translations."""
+_UNPRIVILEGED_MASK: Final = 0x3F20_0C00
+_UNPRIVILEGED: Final = 0x3800_0800
+"""LDTR and STTR."""
 
 
 class StopKind(Enum):
@@ -81,7 +75,6 @@ class Cpu:
         """Virtual time of this PE, in ticks."""
         self.services = services
         self._engines: dict[int, Engine] = {}
-        self._snapshots: dict[int, Snapshot] = {}
         self._pool: list[Engine] = []
         self._engine: Engine | None = None
         self.ctx = CpuContext()
@@ -90,14 +83,20 @@ class Cpu:
         self.python_el2 = False
         """EL2 of the context is Python software."""
         self._loaded_pstate = 0
+        self._entered = False
+        """The engine is already where the context is: an exception has been entered natively."""
         self._failed: tuple[int, Kind, Fault | Mapping] | None = None
+        self._code: dict[int, memoryview[int]] = {}
+        """Instruction words of granules."""
+        self._masked = 0
+        """Instructions since an interrupt became pending that is masked."""
+        self._recheck = False
         self._stop: Stop | None = None
         self._break = False
-        self._waiting = False
         self._trapped = False
         """The engine has stopped before a WFE that a higher exception level traps."""
-        self.unprivileged: set[int] = set()
-        """Pages whose next fill is for LDTR or STTR."""
+        self._trapped = False
+        """The engine has stopped before a WFE that a higher exception level traps."""
         self.last_fault = (0, 0, 0)
         """PC, address and status code of the last abort, and how often it repeated itself."""
         self.repeats = 0
@@ -128,21 +127,19 @@ class Cpu:
             raise InternalError("no context has run on this PE")
         return self._engine
 
-    def _engine_of(self, ctx: CpuContext) -> Engine:
+    def _engine_of(self, ctx: CpuContext, image: bool) -> Engine:
         engine = self._engines.get(id(ctx))
         if engine is not None and engine.ctx is ctx:
             return engine
         if isinstance(ctx.backing, Engine):
             ctx.backing.unload()
         engine = self._pool.pop() if self._pool else self._new_engine()
-        engine.load(ctx)
+        engine.load(ctx, image)
         self._engines[id(ctx)] = engine
         return engine
 
     def _new_engine(self) -> Engine:
-        engine = Engine(self.services.memory, self._on_fill, self._on_interrupt, self._on_register, self._on_wait)
-        self._snapshots[id(engine)] = Snapshot(engine.uc, _CONTROLS)
-        return engine
+        return Engine(self.services.memory, self._on_fill, self._on_interrupt, self._on_instruction, self._on_wait)
 
     def release(self, ctx: CpuContext) -> None:
         """The context will not run again: its engine is cleaned and kept for another."""
@@ -161,9 +158,17 @@ class Cpu:
                 engine.flush()
 
     def forget_code(self, pa: int) -> None:
-        """Drop code that was translated from a granule whose contents changed."""
+        """The contents of a granule have changed: code that was translated from it goes before it can run again."""
+        granule = pa >> 12
         for engine in self._engines.values():
-            engine.forget_code(pa >> 12)
+            if granule in engine.code:
+                engine.changed.add(granule)
+
+    def forget_all_code(self, root: int) -> None:
+        """Code that was translated for contexts with this VTTBR_EL2 goes before it can run again."""
+        for engine in self._engines.values():
+            if engine.ctx is not None and engine.ctx.read("VTTBR_EL2") == root:
+                engine.changed.update(engine.code)
 
     def forget_vmid(self, vmid: int) -> None:
         """Drop cached translations of a VMID."""
@@ -172,72 +177,85 @@ class Cpu:
             if ctx is not None and ctx.read("VTTBR_EL2") >> 48 == vmid:
                 engine.flush()
 
-    def forget_root(self, root: int) -> None:
-        """Drop cached translations of the virtual machine with this VTTBR_EL2."""
-        for engine in self._engines.values():
-            ctx = engine.ctx
-            if ctx is not None and ctx.read("VTTBR_EL2") == root:
-                engine.flush()
-
     def forget_translations(self, ctx: CpuContext) -> None:
         """Drop cached translations of a context."""
         engine = self._engines.get(id(ctx))
         if engine is not None:
             engine.flush()
 
-    def drop_code(self, ctx: CpuContext) -> None:
-        """Drop code that was translated for a context."""
-        engine = self._engines.get(id(ctx))
-        if engine is not None:
-            engine.drop_code()
+    def forget_stage1(self, issuer: CpuContext, root: int, page: int | None, asid: int | None) -> None:
+        """TLBI of EL1 by ``issuer`` for the virtual machine with this VTTBR_EL2: a page, an ASID, both, or everything.
+
+        The engine that executes it does its own part.
+        """
+        for engine in self._engines.values():
+            ctx = engine.ctx
+            if ctx is None or ctx.read("VTTBR_EL2") != root:
+                continue
+            if page is not None:
+                large = engine.tlb.forget_page(page, asid, False)
+                if large and ctx is issuer:
+                    engine.flush_native()
+            elif asid is not None:
+                engine.tlb.forget_asid(asid)
+            else:
+                engine.tlb.clear()
+            if ctx is not issuer:
+                engine.stale = True
 
     # ---- running ----
 
     def run(self, ctx: CpuContext, state: SecurityState, python_el2: bool, budget: int) -> Stop:
         """Run a context for at most ``budget`` ticks; ``python_el2``: its EL2 is Python software."""
-        engine = self._engine_of(ctx)
+        engine = self._engine_of(ctx, not python_el2)
         self._engine, self.ctx, self.state, self.python_el2 = engine, ctx, state, python_el2
         end = self.time + budget
-        self._stop = None
-        self._loaded_pstate = engine.registers.fetch()[32]
+        self._stop, self._break = None, False
+        self._loaded_pstate = engine.pstate.read()
+        self._entered = False
         self.resume()
+        if engine.stale:
+            engine.flush_native()
+        engine.watch_waits(traps.is_wfe_trapped(self, 0))
         while True:
+            if engine.changed:
+                self.renew_code(between_runs=True)
             pending = interrupts.take(self)
-            if self._stop is not None:
-                return self._stop
-            count = min(end - self.time, MASKED_SLICE if pending else SLICE)
-            if count <= 0:
-                self.save()
-                return Stop(StopKind.BUDGET)
-            self._break = False
-            before = self.time
-            if engine.run(ctx.pc, count):
-                if self._stop is None:
-                    self.save()
-                    self.repeats = 0
-                    if self._waiting:
-                        self._waiting = False
-                        self.time += CHARGE_EXIT
-                        self.idle()
-                    elif self._trapped:
-                        self._trapped = False
-                        self.time += CHARGE_EXIT
-                        if traps.wait_for_event(self):
-                            self.resume()
-                    else:
-                        self.time += count
-                        self._look_for_parking()
+            if (stop := self._ended()) is not None:
+                return stop
+            count = min(end - self.time, SLICE)
+            if pending:
+                count = min(count, self._masked_slice())
             else:
-                self.time = max(self.time, before) + CHARGE_EXIT
-                self._on_fault(engine)
-            if self._stop is not None:
-                return self._stop
-            if self._break:
-                self.save()
+                self._masked = 0
+            if count <= 0:
                 return Stop(StopKind.BUDGET)
+            self._break = self._recheck = False
+            if not engine.run(ctx.pc, count):
+                self.time += CHARGE_EXIT
+                self._on_fault(engine)
+            elif self._trapped:
+                self._on_wait_for_event()
+            elif not engine.stopped:
+                self._on_completed(count)
+            if (stop := self._ended()) is not None:
+                return stop
 
-    def _look_for_parking(self) -> None:
-        """A whole slice has been executed: stop where the code only goes round in circles."""
+    def _ended(self) -> Stop | None:
+        """Why the run ends here, if it does."""
+        return Stop(StopKind.BUDGET) if self._stop is None and self._break else self._stop
+
+    def _masked_slice(self) -> int:
+        """Short slices at first, so that the moment is not missed at which the code looks for interrupts."""
+        count = min(max(self._masked >> _MASKED_SHARE, _FIRST_MASKED_SLICE), MASKED_SLICE)
+        self._masked += count
+        return count
+
+    def _on_completed(self, count: int) -> None:
+        """A whole slice has been executed."""
+        self.save()
+        self.repeats = 0
+        self.time += count
         pc, before = self.ctx.pc, self._slice_pc
         self._slice_pc = pc
         if -parking.REACH <= pc - before <= parking.REACH and parking.is_parked(self):
@@ -246,18 +264,33 @@ class Cpu:
     def save(self) -> None:
         """Bring the context's X0-X30, PC and PSTATE up to date."""
         values = self.engine.registers.fetch()
-        self.ctx.x, self.ctx.pc, self.ctx.pstate = values[:31], values[31], values[32]
+        ctx = self.ctx
+        ctx.x, ctx.pc, ctx.pstate = values[:31], values[31], values[32]
         self._loaded_pstate = values[32]
+        self._entered = False
 
     def resume(self) -> None:
         """Put the context's X0-X30, PC and PSTATE into the engine."""
+        if self._entered:
+            return
         engine, ctx = self.engine, self.ctx
-        engine.switch_stack(self._loaded_pstate, ctx.pstate)
+        change = ctx.pstate ^ self._loaded_pstate
+        if change & 0xF:
+            engine.switch_stack(self._loaded_pstate, ctx.pstate)
         engine.registers.store(ctx.x, ctx.pc, ctx.pstate)
-        if (ctx.pstate ^ self._loaded_pstate) & 0x40_000F:
+        if change & (PAN | 0xF):
             # Unicorn derives its translation flags from PSTATE only when a system register is written.
             engine.refresh()
         self._loaded_pstate = ctx.pstate
+
+    def enter_el1(self, kept: int, offsets: tuple[int, int, int], esr: int | None, far: int | None) -> None:
+        """Exception entry to EL1, done in the engine at once."""
+        ctx = self.ctx
+        if ctx.pstate != self._loaded_pstate:
+            self.resume()
+        ctx.pc, ctx.pstate = self.engine.enter_el1(ctx.pc, ctx.pstate, kept, offsets, esr, far)
+        self._loaded_pstate = ctx.pstate
+        self._entered = True
 
     # ---- for the parts that serve exceptions ----
 
@@ -286,9 +319,32 @@ class Cpu:
         """The code cannot go on: the run ends."""
         self._stop = Stop(StopKind.DEAD, reason)
 
-    def running_el(self) -> int:
-        """Exception level at this very moment, from inside a register hook."""
-        return self._snapshots[id(self.engine)].fetch()[0] >> 2 & 3
+    def running_pstate(self) -> int:
+        """PSTATE at this very moment, from inside an instruction hook."""
+        return self.engine.pstate.read()
+
+    def recheck(self) -> None:
+        """Look at interrupts as soon as the present instruction is done: what is pending may have changed."""
+        self._recheck = True
+
+    def renew_code(self, *, between_runs: bool = False) -> None:
+        """Translated code follows what has been written; what cannot be done now is done between two runs."""
+        engine = self.engine
+        changed = set(engine.changed)
+        if not engine.renew_code(self._leads_to):
+            if between_runs:
+                engine.drop_code()
+                return
+            engine.changed |= changed
+        for granule in changed:
+            self.services.watch_code(granule << 12)
+
+    def _leads_to(self, page: int) -> int | None:
+        """The granule that a page executes from."""
+        pstate, controls = self.controls()
+        access = Access(Kind.EXECUTE, bool(pstate & _EL), False)
+        found = self.services.mmu(self.state).translate(controls, page << 12, access)
+        return None if isinstance(found, Fault) else found.pa >> 12
 
     def idle(self) -> bool:
         """WFI has been executed: stop unless something is pending."""
@@ -314,88 +370,141 @@ class Cpu:
         if not traps.serve(self, number) or self._stop is not None:
             return False
         self.resume()
-        return True
+        return not (self._recheck or self._break)
 
-    def _on_register(self, access: SystemAccess) -> bool:
-        return traps.hooked(self, access)
+    def _on_instruction(self, access: SystemAccess, value: int) -> bool:
+        return traps.hooked(self, access, value)
 
     def _on_wait(self, address: int) -> bool:
-        """WFE, and WFI at EL2, which Unicorn does not trap: note them; True to stop before the instruction.
-
-        After a WFI the engine stops by itself. A WFE that nobody traps does nothing.
-        """
-        el = self.running_el()
-        if el == 2:
-            self._waiting = self.word(address) == _WFI
-        elif traps.is_wfe_trapped(self, el) and self.word(address) == _WFE:
-            self._trapped = True
+        """WFE, which Unicorn does not trap, while a higher exception level does: stop before it."""
+        el = self.running_pstate() >> 2 & 3
+        self._trapped = el < 2 and traps.is_wfe_trapped(self, el) and self.word(address) == _WFE
         return self._trapped
 
-    def write_x(self, number: int, value: int) -> None:
-        """Set a register of the running engine from inside a register hook."""
-        engine = self.engine
-        if number != 31:
-            register = UC_ARM64_REG_X0 + number if number < 29 else UC_ARM64_REG_X29 + number - 29
-            engine.uc.reg_write(register, value)
+    def _on_wait_for_event(self) -> None:
+        self._trapped = False
+        self.save()
+        self.time += CHARGE_EXIT
+        if traps.wait_for_event(self):
+            self.resume()
 
-    def read_x(self, number: int) -> int:
-        """Read a register of the running engine from inside a register hook."""
-        engine = self.engine
-        if number == 31:
-            return 0
-        register = UC_ARM64_REG_X0 + number if number < 29 else UC_ARM64_REG_X29 + number - 29
-        value: int = engine.uc.reg_read(register)
-        return value
+    def write_x(self, number: int, value: int) -> None:
+        """Set a register of the running engine from inside an instruction hook."""
+        if number != 31:
+            self.engine.x[number].write(value)
 
     def break_slice(self) -> None:
         """End the run at the next slice boundary: what interrupts it has changed."""
         self._break = True
 
-    def flush_translations(self) -> None:
-        """TLBI of the context: forget its translations here and wherever its virtual machine runs."""
-        self.services.broadcast_tlbi(self.ctx)
-
-    def flush_code(self) -> None:
-        """IC of the context."""
-        self.engine.drop_code()
+    # ---- translation ----
 
     def controls(self) -> tuple[int, Controls]:
         """PSTATE and the translation controls at this very moment."""
-        pstate, values = self._snapshots[id(self.engine)].fetch()
-        regs = self.ctx.regs
-        if pstate >> 2 & 3 == 2:
-            return pstate, Controls(self.state, True, values[5], values[6], values[7], 0, values[8])
-        hcr = regs.get("HCR_EL2", 0)
-        sctlr, tcr, ttbr0, ttbr1, mair = values[:5]
-        if not self.python_el2 and hcr & HCR_TGE:
-            sctlr &= ~1
-        vttbr, vtcr = (
-            (regs.get("VTTBR_EL2", 0), regs.get("VTCR_EL2", 0))
-            if self.python_el2
-            else (self.ctx.read("VTTBR_EL2"), self.ctx.read("VTCR_EL2"))
-        )
-        return pstate, Controls(self.state, False, sctlr, tcr, ttbr0, ttbr1, mair, hcr, vtcr, vttbr)
+        batch = self.engine.control_batch
+        values = batch.read()
+        return values[1], self._controls(values[1] >> 2 & 3, values)
 
-    def _on_fill(self, vaddr: int, access: int) -> tuple[int, int] | None:
+    def controls_of(self, el: int) -> Controls:
+        """The translation controls of EL1 or EL2 at this very moment."""
+        return self._controls(el, self.engine.control_batch.read())
+
+    def _controls(self, el: int, values: list[int]) -> Controls:
+        sctlr, tcr, ttbr0, ttbr1, mair = values[2:7]
+        regs = self.ctx.regs
+        hcr = regs.get("HCR_EL2", 0)
+        if self.python_el2:
+            vttbr, vtcr = regs.get("VTTBR_EL2", 0), regs.get("VTCR_EL2", 0)
+        else:
+            if el == 2:
+                return Controls(self.state, True, values[7], values[8], values[9], 0, values[10])
+            if hcr & HCR_TGE:
+                sctlr &= ~1
+            vttbr, vtcr = values[11], values[12]
+        return Controls(self.state, False, sctlr, tcr, ttbr0, ttbr1, mair, hcr, vtcr, vttbr)
+
+    def _space(self, bits: int, raw: bytes) -> Space:
+        """Translations under the present registers, at the level and PAN of ``bits``."""
         engine = self.engine
-        kind = _KINDS.get(access, Kind.READ)
-        pstate, controls = self.controls()
-        privileged = bool(pstate >> 2 & 3) and vaddr & ~0xFFF not in self.unprivileged
-        self.unprivileged.clear()
-        found = self.services.mmu(self.state).translate(controls, vaddr, Access(kind, privileged, bool(pstate & PAN)))
-        if isinstance(found, Fault):
-            self._failed = vaddr, kind, found
+        el = bits >> 2 & 3
+        controls = self._controls(el, engine.control_batch.held())
+        return engine.tlb.space((bits, raw), el, bool(bits & PAN), controls)
+
+    def _on_fill(self, vaddr: int, access: int) -> Translation | None:
+        engine = self.engine
+        batch = engine.control_batch
+        raw = batch.image(2)
+        bits = batch.value(1) & _SPACE
+        if not bits & _EL:
+            bits = 0
+        spaces = engine.tlb.spaces
+        space = spaces.get((bits, raw)) or self._space(bits, raw)
+        page = vaddr >> 12 & PAGE_MASK
+        half = space.upper if vaddr >> 55 & 1 else space.lower
+        found = half.code.get(page)
+        if access == UC_MEM_FETCH:
+            return found or self._translate(space, half, vaddr, Kind.EXECUTE)
+        if bits & _EL == _EL1 and self._is_unprivileged(batch.value(0), space):
+            # LDTR and STTR at EL1 are checked as EL0 accesses.
+            space = spaces.get((0, raw)) or self._space(0, raw)
+            half = space.upper if vaddr >> 55 & 1 else space.lower
+            found = half.code.get(page)
+        if found is None:
+            found = half.data.get(page)
+        if access == UC_MEM_WRITE:
+            if found is not None and found[1] & UC_PROT_WRITE:
+                return found
+            return self._translate(space, half, vaddr, Kind.WRITE)
+        if found is not None and found[1] & UC_PROT_READ:
+            return found
+        return self._translate(space, half, vaddr, Kind.READ)
+
+    def _translate(self, space: Space, half: Half, vaddr: int, kind: Kind) -> Translation | None:
+        """A fill that the translation cache does not know."""
+        mapping = self.services.mmu(self.state).translate(
+            space.controls, vaddr, Access(kind, space.privileged, space.pan)
+        )
+        if isinstance(mapping, Fault):
+            self._failed = vaddr, kind, mapping
             return None
-        region = self.services.memory.region_at(found.pa)
-        if region is None:
-            self._failed = vaddr, kind, found
+        engine = self.engine
+        pa = mapping.pa
+        if self.services.memory.region_at(pa) is None:
+            self._failed = vaddr, kind, mapping
             return None
+        if not engine.is_mapped(pa):
+            return None
+        permissions = (UC_PROT_READ if mapping.read else 0) | (UC_PROT_WRITE if mapping.write else 0)
         if kind is Kind.EXECUTE:
-            offset = found.pa - region.base
-            engine.scan(vaddr, found.pa, region.buffer[offset : offset + 4096].tobytes(), not self.python_el2)
-            self.services.watch_code(found.pa)
-            return found.pa, UC_PROT_EXEC | (UC_PROT_READ if found.read else 0)
-        return found.pa, (UC_PROT_READ if found.read else 0) | (UC_PROT_WRITE if found.write else 0)
+            permissions |= UC_PROT_EXEC
+            if engine.executes(vaddr, pa):
+                self.services.watch_code(pa)
+        engine.pages.add(pa >> 12)
+        found = pa, permissions
+        engine.tlb.keep(half, vaddr >> 12 & PAGE_MASK, kind is Kind.EXECUTE, found, mapping.reach, mapping.not_global)
+        return found
+
+    def _is_unprivileged(self, pc: int, space: Space) -> bool:
+        """Whether the load or store at PC is an LDTR or STTR."""
+        word = self._cached_word(pc, space)
+        if word is None:
+            word = self.word(pc)
+        return word is not None and word & _UNPRIVILEGED_MASK == _UNPRIVILEGED
+
+    def _cached_word(self, pc: int, space: Space) -> int | None:
+        """The instruction at ``pc`` by the translation that it was fetched with."""
+        half = space.upper if pc >> 55 & 1 else space.lower
+        found = half.code.get(pc >> 12 & PAGE_MASK)
+        if found is None:
+            return None
+        granule = found[0] >> 12
+        words = self._code.get(granule)
+        if words is None:
+            memory = self.services.memory.granule_words(found[0])
+            if memory is None:
+                return None
+            words = self._code[granule] = memory.cast("B").cast("I")
+        return words[(pc & 0xFFF) >> 2]
 
     # ---- faults ----
 
@@ -404,7 +513,6 @@ class Cpu:
         self.save()
         if engine.missing_window is not None:
             engine.map_window(engine.missing_window)
-            engine.missing_window = None
             return
         failed, self._failed = self._failed, None
         if failed is None:
@@ -417,6 +525,14 @@ class Cpu:
     def word(self, pc: int | None = None) -> int | None:
         """The instruction at PC (or at ``pc``), as the code fetches it."""
         where = self.ctx.pc if pc is None else pc
+        batch = self.engine.control_batch
+        raw = batch.image(2)
+        bits = batch.value(1) & _SPACE
+        space = self.engine.tlb.spaces.get((bits if bits & _EL else 0, raw))
+        if space is not None and not where & 3:
+            cached = self._cached_word(where, space)
+            if cached is not None:
+                return cached
         pstate, controls = self.controls()
         access = Access(Kind.EXECUTE, bool(pstate >> 2 & 3), False)
         found = self.services.mmu(self.state).translate(controls, where, access)

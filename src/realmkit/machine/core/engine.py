@@ -3,21 +3,11 @@
 Only public interfaces are used. The translation of addresses is ours (virtual TLB mode): the fill hook asks for it.
 """
 
-import re
+import ctypes
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from unicorn import (
-    UC_ARCH_ARM64,
-    UC_HOOK_CODE,
-    UC_HOOK_INSN,
-    UC_HOOK_INTR,
-    UC_HOOK_TLB_FILL,
-    UC_MODE_ARM,
-    UC_PROT_ALL,
-    Uc,
-    UcError,
-)
+from unicorn import UC_ARCH_ARM64, UC_MODE_ARM, UC_PROT_ALL, Uc
 from unicorn.arm64_const import (
     UC_ARM64_INS_MRS,
     UC_ARM64_INS_MSR,
@@ -26,82 +16,125 @@ from unicorn.arm64_const import (
     UC_ARM64_REG_FPCR,
     UC_ARM64_REG_FPSR,
     UC_ARM64_REG_Q0,
-    UC_ARM64_REG_SP,
-    UC_ARM64_REG_X0,
-    UC_ARM64_REG_X29,
-    UC_ARM64_REG_XZR,
     UC_CPU_ARM64_MAX,
 )
-from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_ERR_EXCEPTION, UC_TLB_VIRTUAL
+from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_TLB_VIRTUAL
 
+from realmkit.arch.sysregs import Encoding
 from realmkit.machine.context import CpuContext
-from realmkit.machine.core.native import RegisterFile
-from realmkit.machine.core.registers import RESIDENT
+from realmkit.machine.core import scan
+from realmkit.machine.core.native import (
+    CODE,
+    ENCODING_SIZE,
+    INSTRUCTION,
+    PC,
+    PSTATE,
+    SP,
+    Batch,
+    CpRegister,
+    Register,
+    RegisterFile,
+    Runner,
+    TlbEntry,
+    X,
+)
+from realmkit.machine.core.registers import PAN, RESIDENT, RESIDENT_EL2
+from realmkit.machine.core.tlb import TranslationCache
 from realmkit.machine.insn import SystemAccess
 from realmkit.machine.memory import PhysicalMemory
 
 WINDOW: Final = 64 << 20
 """RAM is mapped into an engine in pieces of this size, on first use."""
+HOOKS: Final = 20_000
+"""Places that are hooked one by one; code with more of them has every system instruction hooked, which is slow."""
 _BASE: Final = 1 << 52
-"""Where an engine has physical memory. AT instructions walk tables natively, past stage 2 and the granule protection
-check: out there they find none, because no address in a register or a descriptor reaches so far."""
-_SCR_EL3: Final = (1, 1, 3, 6, 0)
-_HCR_EL2: Final = (1, 1, 3, 4, 0)
-_SCR_VALUE: Final = 1 << 10 | 1 << 8 | 1
-"""RW, HCE, NS: SMC and HVC work."""
-_TRAPS: Final = 1 << 31 | 1 << 25 | 1 << 24 | 1 << 18 | 1 << 13
-"""HCR_EL2 of every engine: EL1 is AArch64; TLBI, IC, identification registers and WFI at EL1 come to us."""
-_CANDIDATE: Final = re.compile(rb"[\x03\x08\x0b\x0c\x1b\x1c\x38\x3b\x3c]\xd5")
-"""Upper half of the instructions that :func:`_hook_of` knows. No match can begin inside another one."""
-_WFI: Final = 0xD503_207F
-_WFE: Final = 0xD503_205F
-_WAIT: Final = -1
+"""Where an engine has physical memory. What walks tables natively would go past stage 2 and the granule protection
+check: out there it finds none, because no address in a register or a descriptor reaches so far."""
+_SCR_EL3: Final = (3, 6, 1, 1, 0)
+_HCR_EL2: Final = (3, 4, 1, 1, 0)
+_SCR_VALUE: Final = 1 << 12 | 1 << 10 | 1 << 8 | 1
+"""TWI, RW, HCE, NS: WFI at EL2 comes to us, SMC and HVC work."""
+_TRAPS: Final = 1 << 31 | 1 << 24 | 1 << 18 | 1 << 13
+"""HCR_EL2 of every engine: EL1 is AArch64; IC, identification registers and WFI at EL1 come to us."""
+_SPAN: Final = 1 << 23
+_PAGE: Final = 4096
+_CONTROLS: Final = ("SCTLR_EL1", "TCR_EL1", "TTBR0_EL1", "TTBR1_EL1", "MAIR_EL1")
+_CONTROLS_EL2: Final = ("SCTLR_EL2", "TCR_EL2", "TTBR0_EL2", "MAIR_EL2", "VTTBR_EL2", "VTCR_EL2")
+_ENTRY: Final = ("SP_EL1", "VBAR_EL1", "SCTLR_EL1")
+_NUMBERS: Final = {register: number for number, register in enumerate(X)}
 
-
-def _cp(name: str) -> tuple[int, int, int, int, int]:
-    op0, op1, crn, crm, op2 = RESIDENT[name]
-    return crn, crm, op0, op1, op2
-
-
-_PLACES: Final = {name: _cp(name) for name in RESIDENT}
+Fill = Callable[[int, int], "tuple[int, int] | None"]
 
 
 class Engine:
     """An engine and what it currently holds.
 
     ``fill(vaddr, access) -> (pa, permissions) | None`` translates; ``interrupt(number)`` serves an exception: True to
-    go on, False to stop; ``register(access)`` serves an MRS, MSR or SYS: True when it has been done. ``wait(address)``:
-    there is, or was, a WFI, which is about to execute.
+    go on, False to stop; ``instruction(access, value)`` serves an MRS, MSR or SYS, where ``value`` is what Xt holds:
+    True when it has been done. ``wait(address)``: there is, or was, a WFE, which is about to execute while WFE is
+    trapped: True to stop before it.
     """
 
     def __init__(
         self,
         memory: PhysicalMemory,
-        fill: Callable[[int, int], tuple[int, int] | None],
+        fill: Fill,
         interrupt: Callable[[int], bool],
-        register: Callable[[SystemAccess], bool],
+        instruction: Callable[[SystemAccess, int], bool],
         wait: Callable[[int], bool],
     ) -> None:
         self._memory = memory
         self._fill = fill
         self._interrupt = interrupt
-        self._register = register
+        self._instruction = instruction
         self._wait = wait
         self.uc = Uc(UC_ARCH_ARM64, UC_MODE_ARM, UC_CPU_ARM64_MAX)
-        self.uc.ctl_set_page_size(4096)
+        self.uc.ctl_set_page_size(_PAGE)
         self.uc.ctl_set_tlb_mode(UC_TLB_VIRTUAL)
         self.uc.ctl_exits_enabled(True)
-        self.uc.hook_add(UC_HOOK_TLB_FILL, self._on_fill)
-        self.uc.hook_add(UC_HOOK_INTR, self._on_interrupt)
+        self._runner = Runner(self.uc)
+        self._runner.hook_fill(self._on_fill)
+        self._runner.hook_interrupts(self._on_interrupt)
+        self._instruction_callback = INSTRUCTION(self._on_instruction)
+        self._code_callback = CODE(self._on_code)
+        self._entries: dict[int, TlbEntry] = {}
+        self._accesses: dict[tuple[bytes, int, bool], SystemAccess] = {}
         self.registers = RegisterFile(self.uc)
+        self.sp_register = Register(self.uc, SP)
+        self.pstate = Register(self.uc, PSTATE)
+        self._controls = Batch(self.uc, (PC, PSTATE, *(RESIDENT[name] for name in _CONTROLS)))
+        el2 = (RESIDENT_EL2[name] for name in _CONTROLS_EL2)
+        self._controls_el2 = Batch(self.uc, (PC, PSTATE, *(RESIDENT[name] for name in _CONTROLS), *el2))
+        self.control_batch = self._controls
+        """PC, PSTATE and the translation controls: of EL1, and for an image those of EL2 after them."""
+        self.x = tuple(Register(self.uc, number) for number in X)
+        self._entry_reads = Batch(self.uc, (SP, *(RESIDENT[name] for name in _ENTRY)))
+        state = (RESIDENT["ELR_EL1"], RESIDENT["SPSR_EL1"], PC)
+        # PSTATE comes before system registers: Unicorn derives its translation flags when one of those is written.
+        self._enter_same = Batch(self.uc, (PSTATE, *state))
+        self._enter_switching = Batch(self.uc, (PSTATE, RESIDENT["SP_EL0"], SP, *state))
+        self._esr = Batch(self.uc, (RESIDENT["ESR_EL1"],))
+        self._far = Batch(self.uc, (RESIDENT["FAR_EL1"],))
         self.ctx: CpuContext | None = None
+        self.image = False
+        """The context may run at EL2."""
+        self._places: dict[str, Encoding] = RESIDENT
+        self.tlb = TranslationCache()
         self.pages: set[int] = set()
-        """Physical granules that cached translations of this engine point to."""
-        self.code: set[int] = set()
-        """Physical granules that translated code comes from."""
+        """Physical granules that cached translations point to."""
+        self.code: dict[int, set[int]] = {}
+        """Physical granules that translated code comes from, and the pages where it is mapped."""
+        self.changed: set[int] = set()
+        """Those of them whose contents have changed since."""
+        self.stale = False
+        """Unicorn's own TLB must be emptied before it runs again."""
+        self.stopped = False
+        """The last run ended before its count was used up, at an interrupt hook's wish."""
         self._windows: set[int] = set()
-        self._scanned: set[tuple[int, int]] = set()
         self._hooked: set[tuple[int, int]] = set()
+        self._everywhere = False
+        self._waits_watched = False
+        self._waits: list[int] = []
         self.failure: BaseException | None = None
         self.missing_window: int | None = None
         self.write_place(_SCR_EL3, _SCR_VALUE)
@@ -110,58 +143,79 @@ class Engine:
 
     # ---- registers ----
 
-    def read_place(self, place: tuple[int, int, int, int, int]) -> int:
-        """A system register by (CRn, CRm, op0, op1, op2)."""
-        value: int = self.uc.reg_read(UC_ARM64_REG_CP_REG, place)
+    def read_place(self, place: Encoding) -> int:
+        """A system register by encoding."""
+        op0, op1, crn, crm, op2 = place
+        value: int = self.uc.reg_read(UC_ARM64_REG_CP_REG, (crn, crm, op0, op1, op2))
         return value
 
-    def write_place(self, place: tuple[int, int, int, int, int], value: int) -> None:
-        """Write a system register by (CRn, CRm, op0, op1, op2)."""
-        self.uc.reg_write(UC_ARM64_REG_CP_REG, (*place, value))
+    def write_place(self, place: Encoding, value: int) -> None:
+        """Write a system register by encoding."""
+        op0, op1, crn, crm, op2 = place
+        self.uc.reg_write(UC_ARM64_REG_CP_REG, (crn, crm, op0, op1, op2, value))
 
     def holds(self, name: str) -> bool:
         """Whether the register lives here while a context is loaded (:class:`realmkit.machine.context.Backing`)."""
-        return name in _PLACES
+        return name in self._places
 
     def read_register(self, name: str) -> int:
         """Current value of a register that the engine holds."""
-        if name.startswith("SP_EL") and name == self._stack_name():
-            value: int = self.uc.reg_read(UC_ARM64_REG_SP)
-            return value
-        return self.read_place(_PLACES[name])
+        if name.startswith("SP_EL") and name == stack_name(self.pstate.read()):
+            return self.sp_register.read()
+        return self.read_place(self._places[name])
 
     def write_register(self, name: str, value: int) -> None:
         """Change a register that the engine holds."""
-        if name.startswith("SP_EL") and name == self._stack_name():
-            self.uc.reg_write(UC_ARM64_REG_SP, value)
+        if name.startswith("SP_EL") and name == stack_name(self.pstate.read()):
+            self.sp_register.write(value)
         else:
-            self.write_place(_PLACES[name], value)
-
-    def _stack_name(self) -> str:
-        return stack_name(self.registers.fetch()[32])
+            self.write_place(self._places[name], value)
 
     def sp(self) -> int:
         """The current stack pointer."""
-        value: int = self.uc.reg_read(UC_ARM64_REG_SP)
-        return value
+        return self.sp_register.read()
 
     def switch_stack(self, before: int, after: int) -> None:
         """Exchange the stack pointer bank for a change of PSTATE, which Unicorn leaves to us."""
         old, new = stack_name(before), stack_name(after)
         if old != new:
-            self.write_place(_PLACES[old], self.sp())
-            self.uc.reg_write(UC_ARM64_REG_SP, self.read_place(_PLACES[new]))
+            self.write_place(self._places[old], self.sp_register.read())
+            self.sp_register.write(self.read_place(self._places[new]))
+
+    def enter_el1(
+        self, pc: int, pstate: int, kept: int, offsets: tuple[int, int, int], esr: int | None, far: int | None
+    ) -> tuple[int, int]:
+        """Exception entry to EL1h, all at once: gives the new PC and PSTATE.
+
+        ``pc`` and ``pstate`` are the state to return to, ``kept`` is the new PSTATE where SCTLR_EL1.SPAN keeps PAN.
+        ``offsets`` in the vectors: from EL0, from EL1 with SP_EL0, from EL1 with SP_EL1.
+        """
+        sp, stack, vectors, sctlr = self._entry_reads.read()
+        if not sctlr & _SPAN:
+            kept |= PAN
+        if esr is not None:
+            self._esr.write(esr)
+        if far is not None:
+            self._far.write(far)
+        vectors &= ~0x7FF
+        if pstate & 1:
+            entry = vectors + offsets[2]
+            self._enter_same.write(kept, pc, pstate, entry)
+        else:
+            entry = vectors + offsets[1 if pstate & 0xC else 0]
+            self._enter_switching.write(kept, sp, stack, pc, pstate, entry)
+        return entry, kept
 
     # ---- contexts ----
 
-    def load(self, ctx: CpuContext) -> None:
-        """Take over a context's state."""
-        self.ctx = ctx
+    def load(self, ctx: CpuContext, image: bool) -> None:
+        """Take over a context's state; ``image``: it may run at EL2."""
+        self.ctx, self.image = ctx, image
+        self._places = RESIDENT | RESIDENT_EL2 if image else RESIDENT
+        self.control_batch = self._controls_el2 if image else self._controls
         self.registers.store(ctx.x, ctx.pc, ctx.pstate)
-        for name, place in _PLACES.items():
-            self.write_place(place, ctx.regs.get(name, 0))
-        name = stack_name(ctx.pstate)
-        self.uc.reg_write(UC_ARM64_REG_SP, ctx.regs.get(name, 0))
+        self._all().write(*(ctx.regs.get(name, 0) for name in self._places))
+        self.sp_register.write(ctx.regs.get(stack_name(ctx.pstate), 0))
         for n, value in enumerate(ctx.v):
             self.uc.reg_write(UC_ARM64_REG_Q0 + n, value)
         self.uc.reg_write(UC_ARM64_REG_FPCR, ctx.fpcr)
@@ -174,8 +228,8 @@ class Engine:
         ctx = self.ctx
         if ctx is None:
             return
-        for name in _PLACES:
-            ctx.regs[name] = self.read_register(name)
+        ctx.regs.update(zip(self._places, self._all().read(), strict=True))
+        ctx.regs[stack_name(self.pstate.read())] = self.sp_register.read()
         ctx.v = [self.uc.reg_read(UC_ARM64_REG_Q0 + n) for n in range(32)]
         ctx.fpcr = self.uc.reg_read(UC_ARM64_REG_FPCR)
         ctx.fpsr = self.uc.reg_read(UC_ARM64_REG_FPSR)
@@ -183,99 +237,116 @@ class Engine:
         self.ctx = None
         # Registers that no context saves must not reach the next one either.
         self.uc.context_restore(self._as_new)
-        self.flush()
-        self.uc.ctl_flush_tb()
-        self.code.clear()
-        self._scanned.clear()
+        self.drop_code()
 
-    # ---- caches ----
-
-    def flush(self) -> None:
-        """Forget translations."""
-        self.uc.ctl(UC_CTL_TLB_FLUSH, UC_CTL_IO_WRITE)
-        self.pages.clear()
-
-    def forget_code(self, granule: int) -> None:
-        """Contents of a granule changed behind the engine's back: drop the code that was translated from it."""
-        if granule in self.code:
-            self.code.discard(granule)
-            self.uc.ctl_flush_tb()
-            self._scanned.clear()
-            self.flush()
-
-    def drop_code(self) -> None:
-        """IC: drop all translated code."""
-        self.code.clear()
-        self._scanned.clear()
-        self.uc.ctl_flush_tb()
+    def _all(self) -> Batch:
+        return Batch(self.uc, tuple(self._places.values()))
 
     def refresh(self) -> None:
         """Let Unicorn notice a PSTATE that was written behind its back."""
         self.write_place(_HCR_EL2, _TRAPS)
 
+    # ---- caches ----
+
+    def flush(self) -> None:
+        """Forget translations."""
+        self.tlb.clear()
+        self.pages.clear()
+        self.flush_native()
+
+    def flush_native(self) -> None:
+        """Empty Unicorn's own TLB."""
+        self.stale = False
+        self.uc.ctl(UC_CTL_TLB_FLUSH, UC_CTL_IO_WRITE)
+
+    def drop_code(self) -> None:
+        """Drop all translated code; pages are looked at again when they execute next."""
+        self.code.clear()
+        self.changed.clear()
+        self.uc.ctl_flush_tb()
+        self.flush()
+
+    def renew_code(self, leads_to: Callable[[int], int | None]) -> bool:
+        """Drop code whose granule has changed. ``leads_to(page)`` is the granule that a page executes from now.
+
+        False when some of it could not be found: :meth:`drop_code` has to follow, between runs. Unicorn removes code by
+        virtual address, and a page may not be mapped at present.
+        """
+        changed, self.changed = self.changed, set()
+        complete = True
+        for granule in changed:
+            for page in self.code.get(granule, ()):
+                if leads_to(page) == granule:
+                    self._hook(page << 12, granule << 12)
+                    self.uc.ctl_remove_cache(page << 12, (page << 12) + _PAGE - 4)
+                else:
+                    complete = False
+        return complete
+
     # ---- hooks ----
 
     def run(self, pc: int, count: int) -> bool:
         """Execute up to ``count`` instructions: False when a fault ended the run early."""
-        try:
-            self.uc.emu_start(pc, 0, count=count)
-        except UcError as error:
-            if self.failure is not None:
-                failure, self.failure = self.failure, None
-                raise failure from None
-            if error.errno != UC_ERR_EXCEPTION:
-                raise
-            return False
+        self.stopped = False
+        done = self._runner.start(pc, count)
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
-        return True
+        return done
 
-    def _on_fill(self, uc: Uc, vaddr: int, access: int, entry: Any, data: object) -> bool:
+    def _on_fill(self, handle: int, vaddr: int, access: int, entry: int, data: int) -> bool:
         try:
             found = self._fill(vaddr, access)
             if found is None:
                 return False
-            pa, permissions = found
-            if not self._is_mapped(pa):
-                self.missing_window = pa
-                return False
-            entry.paddr = pa + _BASE
-            entry.perms = permissions
-            self.pages.add(pa >> 12)
+            slot = self._entries.get(entry)
+            if slot is None:
+                slot = self._entries[entry] = TlbEntry.from_address(entry)
+            slot.paddr, slot.perms = found[0] + _BASE, found[1]
             return True
         except BaseException as failure:
             self.failure = failure
             return False
 
-    def _on_interrupt(self, uc: Uc, number: int, data: object) -> None:
+    def _on_interrupt(self, handle: int, number: int, data: int) -> None:
         try:
             if not self._interrupt(number):
-                uc.emu_stop()
+                self.stopped = True
+                self._runner.stop()
         except BaseException as failure:
             self.failure = failure
-            uc.emu_stop()
+            self._runner.stop()
 
-    def _on_register(self, uc: Uc, register: int, place: Any, read: bool) -> bool:
+    def _on_instruction(self, handle: int, register: int, place: int, kind: int) -> int:
         try:
-            encoding = (place.op0, place.op1, place.crn, place.crm, place.op2)
-            return self._register(SystemAccess(read, encoding, _number(register)))
+            key = (ctypes.string_at(place, ENCODING_SIZE), register, kind == UC_ARM64_INS_MRS)
+            access = self._accesses.get(key)
+            if access is None:
+                cp = CpRegister.from_address(place)
+                encoding = (cp.op0, cp.op1, cp.crn, cp.crm, cp.op2)
+                access = self._accesses[key] = SystemAccess(key[2], encoding, _NUMBERS.get(register, 31))
+            return self._instruction(access, 0 if access.rt == 31 else CpRegister.from_address(place).val)
         except BaseException as failure:
             self.failure = failure
             return True
 
-    def _on_wait(self, uc: Uc, address: int, size: int, data: object) -> None:
+    def _on_code(self, handle: int, address: int, size: int, data: int) -> None:
         try:
             if self._wait(address):
-                uc.emu_stop()
+                self._runner.stop()
         except BaseException as failure:
             self.failure = failure
 
-    def _is_mapped(self, pa: int) -> bool:
-        return pa // WINDOW in self._windows
+    def is_mapped(self, pa: int) -> bool:
+        """Whether the engine can reach the RAM at ``pa``; if not, its window is to be mapped before the next run."""
+        if pa // WINDOW in self._windows:
+            return True
+        self.missing_window = pa
+        return False
 
     def map_window(self, pa: int) -> None:
         """Make the RAM around ``pa`` reachable; between runs only."""
+        self.missing_window = None
         region = self._memory.region_at(pa)
         if region is None:
             return
@@ -284,57 +355,51 @@ class Engine:
         self.uc.mem_map_ptr(_BASE + base, end - base, UC_PROT_ALL, region.host_address + base - region.base)
         self._windows.add(pa // WINDOW)
 
-    def scan(self, vaddr: int, pa: int, page: bytes, image: bool) -> None:
-        """Hook the counter, timer and identification register accesses of a page that is about to execute."""
-        key = (vaddr >> 12, pa >> 12)
-        if key in self._scanned:
+    def executes(self, vaddr: int, pa: int) -> bool:
+        """A page is about to execute: hook what must come to us. Whether its granule was not known to hold code."""
+        page, granule = vaddr >> 12, pa >> 12
+        pages = self.code.get(granule)
+        new = pages is None
+        if pages is None:
+            pages = self.code[granule] = set()
+        if page not in pages:
+            pages.add(page)
+            self._hook(vaddr & ~0xFFF, pa)
+        return new
+
+    def watch_waits(self, on: bool) -> None:
+        """Stop at WFE, or not; between runs only. One such hook alone makes all code several times slower."""
+        if on == self._waits_watched:
             return
-        self._scanned.add(key)
-        self.code.add(pa >> 12)
-        for match in _CANDIDATE.finditer(page):
-            offset = match.start() - 2
-            if offset & 3:
-                continue
-            kind = _hook_of(int.from_bytes(page[offset : offset + 4], "little"), image)
-            address = (vaddr & ~0xFFF) + offset
-            if kind is None or (address, kind) in self._hooked:
+        self._waits_watched = on
+        if on:
+            addresses = [address for address, kind in self._hooked if kind == scan.WAIT]
+            self._waits = [self._runner.hook_address(self._code_callback, address) for address in sorted(addresses)]
+        else:
+            for hook in self._waits:
+                self._runner.unhook(hook)
+            self._waits = []
+        self.uc.ctl_flush_tb()
+
+    def _hook(self, vaddr: int, pa: int) -> None:
+        region = self._memory.region_at(pa)
+        if region is None:
+            return
+        offset = pa - region.base
+        for place, kind in scan.find(region.buffer[offset : offset + _PAGE], self.image):
+            address = vaddr + place
+            if (address, kind) in self._hooked:
                 continue
             self._hooked.add((address, kind))
-            if kind == _WAIT:
-                self.uc.hook_add(UC_HOOK_CODE, self._on_wait, None, address, address)
-            else:
-                self.uc.hook_add(UC_HOOK_INSN, self._on_register, kind == UC_ARM64_INS_MRS, address, address, kind)
-
-
-def _hook_of(word: int, image: bool) -> int | None:
-    """How to hook an instruction: Unicorn's name of its kind, _WAIT for WFE and WFI, None for what needs no hook.
-
-    Counters, timers, identification registers and WFE; for an ``image``, which runs at EL2 as well, also WFI, HCR_EL2,
-    TLBI and IC.
-    """
-    if word == _WFE or (word == _WFI and image):
-        return _WAIT
-    upper, crn, crm = word >> 16, word >> 12 & 15, word >> 8 & 15
-    kind: int = UC_ARM64_INS_MRS if word >> 21 & 1 else UC_ARM64_INS_MSR
-    if upper in (0xD51B, 0xD53B):
-        return kind if crn == 14 else None
-    if upper in (0xD51C, 0xD53C):
-        return kind if crn == 14 or (image and crn == 1 and crm == 1 and word >> 5 & 7 == 0) else None
-    if upper == 0xD538:
-        return kind if crn == 0 else None
-    if image and (
-        (upper in (0xD508, 0xD50C) and crn == 8) or (upper in (0xD508, 0xD50B) and crn == 7 and crm in (1, 5))
-    ):
-        instruction: int = UC_ARM64_INS_SYS
-        return instruction
-    return None
-
-
-def _number(register: int) -> int:
-    """Number of a general-purpose register by Unicorn's constant."""
-    if register == UC_ARM64_REG_XZR:
-        return 31
-    return register - UC_ARM64_REG_X29 + 29 if register < UC_ARM64_REG_X0 else register - UC_ARM64_REG_X0
+            if kind == scan.WAIT:
+                if self._waits_watched:
+                    self._waits.append(self._runner.hook_address(self._code_callback, address))
+            elif len(self._hooked) < HOOKS:
+                self._runner.hook_instruction(self._instruction_callback, kind, address, address)
+            elif not self._everywhere:
+                self._everywhere = True
+                for every in (UC_ARM64_INS_MRS, UC_ARM64_INS_MSR, UC_ARM64_INS_SYS):
+                    self._runner.hook_instruction(self._instruction_callback, every, 1, 0)
 
 
 def stack_name(pstate: int) -> str:

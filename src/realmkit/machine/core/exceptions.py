@@ -19,8 +19,10 @@ _OFFSETS: Final = {
     ExceptionKind.FIQ: 0x100,
     ExceptionKind.SERROR: 0x180,
 }
-_SPAN: Final = 1 << 23
-_DAIF: Final = 0x3C0
+_EL1_OFFSETS: Final = {kind: (0x400 + offset, offset, 0x200 + offset) for kind, offset in _OFFSETS.items()}
+_EL1H: Final = 0x3C5
+_EL2H: Final = 0x3C9
+"""PSTATE of exception entry: DAIF set, own stack pointer."""
 _VECTOR_SIZE: Final = 0x80
 _VECTOR_FAULTS: Final = 64
 """Exceptions in a row that vectors may take themselves: a handler without a stack never ends."""
@@ -32,7 +34,6 @@ def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | N
     """Take an exception inside the context, to EL1 or to EL2 of an image; PC is the preferred return address."""
     ctx = cpu.ctx
     source = cpu.el()
-    suffix = f"_EL{target}"
     if not 0 <= ctx.pc - cpu.vector < _VECTOR_SIZE:
         cpu.cause, cpu.vector_faults = (ctx.pc, ctx.pstate, esr, far or 0), 0
     elif kind is ExceptionKind.SYNC and source == target == 2:
@@ -40,19 +41,26 @@ def enter(cpu: Cpu, target: int, kind: ExceptionKind, esr: int = 0, far: int | N
         if cpu.vector_faults > _VECTOR_FAULTS:
             _unhandled(cpu)
             return
-    ctx.write("ELR" + suffix, ctx.pc)
-    ctx.write("SPSR" + suffix, ctx.pstate)
-    if kind is ExceptionKind.SYNC or kind is ExceptionKind.SERROR:
-        ctx.write("ESR" + suffix, esr)
-    if far is not None:
-        ctx.write("FAR" + suffix, far)
     _report(cpu, source, target, kind, esr, far or 0)
-    base = 0x400 if source < target else (0x200 if ctx.pstate & 1 else 0)
-    pan = ctx.pstate & PAN
-    if target == 1 and not ctx.read("SCTLR_EL1") & _SPAN:
-        pan = PAN
-    ctx.pc = cpu.vector = (ctx.read("VBAR" + suffix) & ~0x7FF) + base + _OFFSETS[kind]
-    ctx.pstate = ctx.pstate & PSTATE_KEPT | pan | _DAIF | target << 2 | 1
+    if target == 1:
+        syndrome = esr if kind is ExceptionKind.SYNC or kind is ExceptionKind.SERROR else None
+        cpu.enter_el1(ctx.pstate & (PSTATE_KEPT | PAN) | _EL1H, _EL1_OFFSETS[kind], syndrome, far)
+    else:
+        _enter_el2(cpu, source, kind, esr, far)
+    cpu.vector = ctx.pc
+
+
+def _enter_el2(cpu: Cpu, source: int, kind: ExceptionKind, esr: int, far: int | None) -> None:
+    ctx = cpu.ctx
+    ctx.write("ELR_EL2", ctx.pc)
+    ctx.write("SPSR_EL2", ctx.pstate)
+    if kind is ExceptionKind.SYNC or kind is ExceptionKind.SERROR:
+        ctx.write("ESR_EL2", esr)
+    if far is not None:
+        ctx.write("FAR_EL2", far)
+    base = 0x400 if source < 2 else (0x200 if ctx.pstate & 1 else 0)
+    ctx.pc = (ctx.read("VBAR_EL2") & ~0x7FF) + base + _OFFSETS[kind]
+    ctx.pstate = ctx.pstate & (PSTATE_KEPT | PAN) | _EL2H
 
 
 def _unhandled(cpu: Cpu) -> None:

@@ -37,7 +37,9 @@ def access_interface(cpu: Cpu, access: SystemAccess, name: str, syndrome: int) -
             cpu.set_x(access.rt, physical.read(name))
         else:
             physical.write(name, cpu.get_x(access.rt))
-    cpu.break_slice()
+    if name in _SGI_REGISTERS:
+        cpu.break_slice()
+    cpu.recheck()
     cpu.skip()
     return True
 
@@ -48,7 +50,7 @@ def access_hypervisor(cpu: Cpu, access: SystemAccess, name: str) -> bool:
         cpu.set_x(access.rt, _read(cpu, name))
     else:
         _write(cpu, name, cpu.get_x(access.rt))
-        cpu.break_slice()
+        cpu.recheck()
     cpu.skip()
     return True
 

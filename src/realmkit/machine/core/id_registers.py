@@ -38,7 +38,9 @@ def values() -> Mapping[str, int]:
         "ID_AA64MMFR1_EL1": 2 | 1 << 12 | 1 << 20 | 1 << 28,
         # 48-bit VA, FWB, E0PD.
         "ID_AA64MMFR2_EL1": 1 << 40 | 1 << 60,
-        "CTR_EL0": 0x8444_C004,
+        # Instruction cache lines of 4 KB, as software is told to maintain them: one IC IVAU then covers a page, which
+        # is the unit in which code is translated. Data need no cleaning (IDC).
+        "CTR_EL0": 0x9444_C00A,
         "DCZID_EL0": 0x4,
         "CNTFRQ_EL0": TICKS_PER_SECOND,
     }

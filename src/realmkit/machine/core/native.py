@@ -1,51 +1,45 @@
-"""Unicorn through its C interface where the binding is slow: register files move in one call each way."""
+"""Unicorn through its C interface where the binding is slow: registers move in batches, hooks have no wrappers."""
 
 import ctypes
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
-from unicorn import Uc
+from unicorn import UC_HOOK_CODE, UC_HOOK_INSN, UC_HOOK_INTR, UC_HOOK_TLB_FILL, Uc, UcError
 from unicorn.arm64_const import (
     UC_ARM64_REG_CP_REG,
     UC_ARM64_REG_PC,
     UC_ARM64_REG_PSTATE,
+    UC_ARM64_REG_SP,
     UC_ARM64_REG_X0,
     UC_ARM64_REG_X29,
 )
+from unicorn.unicorn_const import UC_ERR_EXCEPTION, UC_ERR_OK
 from unicorn.unicorn_py3.unicorn import uclib
 
-_COUNT: Final = 33
+from realmkit.arch.sysregs import Encoding
+
+PC: Final = UC_ARM64_REG_PC
+PSTATE: Final = UC_ARM64_REG_PSTATE
+SP: Final = UC_ARM64_REG_SP
+X: Final = (*(UC_ARM64_REG_X0 + n for n in range(29)), UC_ARM64_REG_X29, UC_ARM64_REG_X29 + 1)
+"""X0 to X30."""
+_FILE: Final = (*X, PC, PSTATE, SP)
+
+FILL: Final = ctypes.CFUNCTYPE(
+    ctypes.c_bool, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p
+)
+"""(handle, virtual address, access, entry, data) to whether there is a translation."""
+INTERRUPT: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p)
+INSTRUCTION: Final = ctypes.CFUNCTYPE(
+    ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_size_t
+)
+"""(handle, general-purpose register, CpRegister, kind) to whether the instruction has been done."""
+CODE: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_size_t)
 
 
-class RegisterFile:
-    """X0-X30, PC and PSTATE of one engine, in preallocated arrays."""
+class CpRegister(ctypes.Structure):
+    """``uc_arm64_cp_reg``."""
 
-    __slots__ = ("_handle", "_ids", "_pointers", "_read", "_values", "_write")
-
-    def __init__(self, uc: Uc) -> None:
-        self._handle = uc._uch
-        ids = [UC_ARM64_REG_X0 + n for n in range(29)] + [UC_ARM64_REG_X29, UC_ARM64_REG_X29 + 1]
-        self._ids = (ctypes.c_int * _COUNT)(*ids, UC_ARM64_REG_PC, UC_ARM64_REG_PSTATE)
-        self._values = (ctypes.c_uint64 * _COUNT)()
-        base = ctypes.addressof(self._values)
-        self._pointers = (ctypes.c_void_p * _COUNT)(*(base + 8 * n for n in range(_COUNT)))
-        self._read = uclib.uc_reg_read_batch
-        self._write = uclib.uc_reg_write_batch
-
-    def fetch(self) -> list[int]:
-        """All 33 values: X0-X30, PC, PSTATE."""
-        self._read(self._handle, self._ids, self._pointers, _COUNT)
-        return self._values[:]
-
-    def store(self, x: list[int], pc: int, pstate: int) -> None:
-        """Write all 33 values (PC last but one: it ends the current block when called from a hook)."""
-        self._values[:31] = x
-        self._values[31] = pc
-        self._values[32] = pstate
-        self._write(self._handle, self._ids, self._pointers, _COUNT)
-
-
-class _CpReg(ctypes.Structure):
     _fields_ = (
         ("crn", ctypes.c_uint32),
         ("crm", ctypes.c_uint32),
@@ -56,26 +50,178 @@ class _CpReg(ctypes.Structure):
     )
 
 
-class Snapshot:
-    """PSTATE and a fixed set of system registers of one engine, read in one call."""
+_SLOT: Final = ctypes.sizeof(CpRegister)
+ENCODING_SIZE: Final = 20
+"""Bytes of a CpRegister that say which register it is."""
 
-    __slots__ = ("_count", "_handle", "_ids", "_pointers", "_pstate", "_registers")
 
-    def __init__(self, uc: Uc, encodings: Sequence[tuple[int, int, int, int, int]]) -> None:
+class TlbEntry(ctypes.Structure):
+    """``uc_tlb_entry``."""
+
+    _fields_ = (("paddr", ctypes.c_uint64), ("perms", ctypes.c_uint32))
+
+
+class RegisterFile:
+    """X0-X30, PC, PSTATE and SP of one engine, in preallocated arrays."""
+
+    __slots__ = ("_handle", "_ids", "_pointers", "_read", "_values", "_write")
+
+    def __init__(self, uc: Uc) -> None:
+        count = len(_FILE)
         self._handle = uc._uch
-        self._count = len(encodings) + 1
-        self._registers = (_CpReg * len(encodings))()
-        for slot, (op0, op1, crn, crm, op2) in zip(self._registers, encodings, strict=True):
-            slot.crn, slot.crm, slot.op0, slot.op1, slot.op2 = crn, crm, op0, op1, op2
-        self._pstate = ctypes.c_uint64()
-        self._ids = (ctypes.c_int * self._count)(UC_ARM64_REG_PSTATE, *[UC_ARM64_REG_CP_REG] * len(encodings))
-        size = ctypes.sizeof(_CpReg)
-        base = ctypes.addressof(self._registers)
-        self._pointers = (ctypes.c_void_p * self._count)(
-            ctypes.addressof(self._pstate), *(base + size * n for n in range(len(encodings)))
-        )
+        self._ids = (ctypes.c_int * count)(*_FILE)
+        self._values: Any = (ctypes.c_uint64 * count)()
+        base = ctypes.addressof(self._values)
+        self._pointers = (ctypes.c_void_p * count)(*(base + 8 * n for n in range(count)))
+        self._read = uclib.uc_reg_read_batch
+        self._write = uclib.uc_reg_write_batch
 
-    def fetch(self) -> tuple[int, list[int]]:
-        """PSTATE, and the registers in order."""
-        uclib.uc_reg_read_batch(self._handle, self._ids, self._pointers, self._count)
-        return self._pstate.value, [slot.val for slot in self._registers]
+    def fetch(self) -> list[int]:
+        """All values: X0-X30, PC, PSTATE, SP."""
+        self._read(self._handle, self._ids, self._pointers, 34)
+        values: list[int] = self._values[:]
+        return values
+
+    def store(self, x: list[int], pc: int, pstate: int) -> None:
+        """Write X0-X30, PC and PSTATE."""
+        self._values[:31] = x
+        self._values[31] = pc
+        self._values[32] = pstate
+        self._write(self._handle, self._ids, self._pointers, 33)
+
+
+class Batch:
+    """A fixed set of registers of one engine that move in one call: numbers of Unicorn, and encodings."""
+
+    __slots__ = ("_count", "_handle", "_ids", "_pointers", "_read", "_slots", "_view", "_write")
+
+    def __init__(self, uc: Uc, registers: Sequence[int | Encoding]) -> None:
+        self._handle = uc._uch
+        self._count = len(registers)
+        slots = (CpRegister * self._count)()
+        size, offset = _SLOT, CpRegister.val.offset
+        base = ctypes.addressof(slots)
+        ids, pointers = [], []
+        for n, register in enumerate(registers):
+            place = base + n * size
+            if isinstance(register, int):
+                ids.append(register)
+                pointers.append(place + offset)
+            else:
+                slots[n].op0, slots[n].op1, slots[n].crn, slots[n].crm, slots[n].op2 = register
+                ids.append(UC_ARM64_REG_CP_REG)
+                pointers.append(place)
+        self._slots = list(slots)
+        self._view = memoryview(slots).cast("B")
+        self._ids = (ctypes.c_int * self._count)(*ids)
+        self._pointers = (ctypes.c_void_p * self._count)(*pointers)
+        self._read = uclib.uc_reg_read_batch
+        self._write = uclib.uc_reg_write_batch
+
+    def read(self) -> list[int]:
+        """Values in order."""
+        self._read(self._handle, self._ids, self._pointers, self._count)
+        return [slot.val for slot in self._slots]
+
+    def image(self, first: int) -> bytes:
+        """Read the values; those from ``first`` on as one opaque string that is equal when all of them are."""
+        self._read(self._handle, self._ids, self._pointers, self._count)
+        return bytes(self._view[_SLOT * first :])
+
+    def value(self, position: int) -> int:
+        """One value of the last reading."""
+        value: int = self._slots[position].val
+        return value
+
+    def held(self) -> list[int]:
+        """Values of the last reading."""
+        return [slot.val for slot in self._slots]
+
+    def write(self, *values: int) -> None:
+        """Write all of them, in order."""
+        for slot, value in zip(self._slots, values, strict=True):
+            slot.val = value
+        self._write(self._handle, self._ids, self._pointers, self._count)
+
+
+class Register:
+    """One register of one engine."""
+
+    __slots__ = ("_handle", "_number", "_pointer", "_value")
+
+    def __init__(self, uc: Uc, number: int) -> None:
+        self._handle = uc._uch
+        self._number = number
+        self._value = ctypes.c_uint64()
+        self._pointer = ctypes.byref(self._value)
+
+    def read(self) -> int:
+        """Its value."""
+        uclib.uc_reg_read(self._handle, self._number, self._pointer)
+        return self._value.value
+
+    def write(self, value: int) -> None:
+        """Change it."""
+        self._value.value = value
+        uclib.uc_reg_write(self._handle, self._number, self._pointer)
+
+
+class Runner:
+    """``uc_emu_start`` and the hooks of one engine; keeps the callbacks alive."""
+
+    __slots__ = ("_callbacks", "_handle", "_start")
+
+    def __init__(self, uc: Uc) -> None:
+        self._handle = uc._uch
+        self._start = uclib.uc_emu_start
+        self._callbacks: list[Any] = []
+
+    def start(self, pc: int, count: int) -> bool:
+        """Execute up to ``count`` instructions: False when an exception that no hook served ended it."""
+        status: int = self._start(self._handle, pc, 0, 0, count)
+        if status == UC_ERR_OK:
+            return True
+        if status == UC_ERR_EXCEPTION:
+            return False
+        raise UcError(status)
+
+    def stop(self) -> None:
+        """End the run: only from an interrupt hook."""
+        uclib.uc_emu_stop(self._handle)
+
+    def hook_fill(self, function: Callable[[int, int, int, int, int], bool]) -> None:
+        """Translate addresses."""
+        self._add(UC_HOOK_TLB_FILL, FILL(function), None, 1, 0)
+
+    def hook_interrupts(self, function: Callable[[int, int, int], None]) -> None:
+        """Serve exceptions."""
+        self._add(UC_HOOK_INTR, INTERRUPT(function), None, 1, 0)
+
+    def hook_instruction(self, callback: Any, instruction: int, begin: int, end: int) -> None:
+        """Call an INSTRUCTION callback for system instructions of a kind at addresses [begin, end]."""
+        self._add(UC_HOOK_INSN, callback, instruction, begin, end, ctypes.c_int(instruction))
+
+    def hook_address(self, callback: Any, address: int) -> int:
+        """Call a CODE callback before whatever instruction is at ``address``; gives what :meth:`unhook` takes."""
+        return self._add(UC_HOOK_CODE, callback, None, address, address)
+
+    def unhook(self, hook: int) -> None:
+        """Remove a hook."""
+        uclib.uc_hook_del(self._handle, hook)
+
+    def _add(self, kind: int, callback: Any, data: int | None, begin: int, end: int, *extra: Any) -> int:
+        self._callbacks.append(callback)
+        handle = ctypes.c_size_t()
+        status = uclib.uc_hook_add(
+            self._handle,
+            ctypes.byref(handle),
+            kind,
+            callback,
+            ctypes.c_void_p(data),
+            ctypes.c_uint64(begin),
+            ctypes.c_uint64(end),
+            *extra,
+        )
+        if status != UC_ERR_OK:
+            raise UcError(status)
+        return handle.value

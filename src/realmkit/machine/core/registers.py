@@ -53,6 +53,15 @@ RESIDENT: Final[dict[str, Encoding]] = {
         "CSSELR_EL1",
         *(f"DBG{kind}R{n}_EL1" for n in range(BREAKPOINTS) for kind in ("BV", "BC")),
         *(f"DBG{kind}R{n}_EL1" for n in range(WATCHPOINTS) for kind in ("WV", "WC")),
+        "VMPIDR_EL2",
+        "VPIDR_EL2",
+    )
+}
+"""Registers of EL0 and EL1, and what EL1 reads of EL2's."""
+
+RESIDENT_EL2: Final[dict[str, Encoding]] = {
+    name: ENCODINGS[name]
+    for name in (
         "SCTLR_EL2",
         "TTBR0_EL2",
         "TCR_EL2",
@@ -66,8 +75,6 @@ RESIDENT: Final[dict[str, Encoding]] = {
         "TPIDR_EL2",
         "VTTBR_EL2",
         "VTCR_EL2",
-        "VMPIDR_EL2",
-        "VPIDR_EL2",
     )
 } | {"SP_EL2": (3, 6, 4, 1, 0)}
-"""By name. SP_EL2 has an encoding for EL3 only."""
+"""Registers of EL2 itself, for contexts that run there. SP_EL2 has an encoding for EL3 only."""

@@ -43,14 +43,14 @@ class CpuServices(Protocol):
     def identification(self, ctx: CpuContext, name: str) -> int:
         """An identification register as the context's own EL2 or EL1 reads it; unknown ones are zero."""
 
-    def broadcast_tlbi(self, ctx: CpuContext) -> None:
-        """Forget the translations of a context's virtual machine on all PEs."""
+    def broadcast_tlbi(self, ctx: CpuContext, page: int | None = None, asid: int | None = None) -> None:
+        """TLBI by EL1: forget translations of a context's virtual machine on all PEs."""
 
     def broadcast_tlbi_el2(self) -> None:
         """TLBI by Non-secure EL2: forget its translations, and those of its virtual machines, on all PEs."""
 
-    def broadcast_ic(self, state: SecurityState) -> None:
-        """IC by EL2 of a security state: forget code on all PEs."""
+    def broadcast_ic(self, pa: int | None, ctx: CpuContext) -> None:
+        """IC: code of a granule, or of the virtual machine of ``ctx``, goes on all PEs before it can run again."""
 
     def sync(self, cpu: Cpu) -> None:
         """Bring timer signals up to date before the GIC is looked at."""

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.esr import FSC_ALIGNMENT, Ec, make_esr
 from realmkit.arch.smccc import MASK64
-from realmkit.machine.core import counters, exceptions, gic
+from realmkit.machine.context import PSTATE_DAIF
+from realmkit.machine.core import counters, exceptions, gic, translation
 from realmkit.machine.core.registers import HCR_E2H, HCR_RW, HCR_TID3, HCR_TRANSLATION, HCR_TSC, HCR_TWE, HCR_TWI
+from realmkit.machine.core.tlb import PAGE_MASK
 from realmkit.machine.insn import Hint, HintKind, SystemAccess, decode, decode_access
 from realmkit.machine.port import ExceptionInfo, ExceptionKind
 
@@ -18,7 +20,12 @@ UNDEFINED, SVC, PREFETCH_ABORT, DATA_ABORT, BREAKPOINT, HVC, SMC_TRAPPED, SMC = 
 _WFI_ISS: Final = 0x1E << 20  # COND = 14
 _WFE_ISS: Final = _WFI_ISS | 1
 _NTWI: Final = 1 << 16
+_DAIFCLR_OP2: Final = 7
 _NTWE: Final = 1 << 18
+_UCT, _UCI = 1 << 15, 1 << 26
+_BY_ADDRESS: Final = frozenset({1, 3, 5, 7})
+_BY_ASID: Final = frozenset({1, 2, 5})
+"""op2 of TLBI: VAE1, VAAE1, VALE1, VAALE1; VAE1, ASIDE1, VALE1."""
 _IGNORED: Final = frozenset({"OSLAR_EL1", "OSDLR_EL1"})
 
 
@@ -96,15 +103,32 @@ def _alignment(cpu: Cpu, number: int) -> None:
 
 
 def _wfi(cpu: Cpu) -> bool:
-    """WFI at EL1 or EL0: Unicorn traps it always."""
+    """WFI, which Unicorn is told to trap always."""
     ctx = cpu.ctx
     if cpu.el() == 0 and not ctx.read("SCTLR_EL1") & _NTWI:
         exceptions.enter(cpu, exceptions.target_of(cpu), ExceptionKind.SYNC, make_esr(Ec.WFX, _WFI_ISS))
         return True
-    if ctx.read("HCR_EL2") & HCR_TWI:
+    if cpu.el() < 2 and ctx.read("HCR_EL2") & HCR_TWI:
         return exceptions.to_el2(cpu, make_esr(Ec.WFX, _WFI_ISS))
     cpu.skip()
     return cpu.idle()
+
+
+def unmask(cpu: Cpu) -> bool:
+    """The engine has stopped with an interrupt pending: if it did so before code unmasks interrupts, do that."""
+    word = cpu.word()
+    access = None if word is None else decode(word)
+    if not isinstance(access, SystemAccess) or access.read or cpu.el() == 0:
+        return False
+    pstate = cpu.ctx.pstate
+    if access.encoding[:3] == (0, 3, 4) and access.encoding[4] == _DAIFCLR_OP2:
+        cpu.ctx.pstate = pstate & ~(access.encoding[3] << 6)
+    elif access.name == "DAIF":
+        cpu.ctx.pstate = pstate & ~PSTATE_DAIF | cpu.get_x(access.rt) & PSTATE_DAIF
+    else:
+        return False
+    cpu.skip()
+    return True
 
 
 def is_wfe_trapped(cpu: Cpu, el: int) -> bool:
@@ -130,16 +154,15 @@ def _system(cpu: Cpu, access: SystemAccess) -> bool:
     if op0 == 0 or (el == 0 and op1 != 3):
         exceptions.undefined(cpu)
         return True
-    if op0 == 1 and crn == 8:
-        cpu.flush_translations()
-        cpu.skip()
-        return True
-    if op0 == 1 and crn == 7 and crm in (1, 5):
-        cpu.flush_code()
-        cpu.skip()
-        return True
     name = access.name
     syndrome = make_esr(Ec.SYSREG, access.iss())
+    if el == 0 and _is_denied_to_el0(cpu, access, name):
+        exceptions.enter(cpu, exceptions.target_of(cpu), ExceptionKind.SYNC, syndrome)
+        return True
+    if op0 == 1 and crn == 7 and crm in (1, 5):
+        _instruction_cache(cpu, access, cpu.get_x(access.rt))
+        cpu.skip()
+        return True
     if name.startswith("ICC_"):
         return gic.access_interface(cpu, access, name, syndrome)
     if name.startswith("ICH_") and el == 2:
@@ -157,48 +180,93 @@ def _system(cpu: Cpu, access: SystemAccess) -> bool:
     return True
 
 
-def hooked(cpu: Cpu, access: SystemAccess) -> bool:
-    """An MRS, MSR or SYS at a hooked place: True when it has been done here."""
-    name = access.name
+def _is_denied_to_el0(cpu: Cpu, access: SystemAccess, name: str) -> bool:
+    """Whether EL1 keeps an access with op1 3 to itself: SCTLR_EL1.UCI and UCT, CNTKCTL_EL1."""
     if access.encoding[0] == 1:
-        return _maintenance_at_el2(cpu, access)
-    if name == "HCR_EL2":
-        return _hypervisor_control(cpu, access)
-    if access.encoding[:3] == (3, 0, 0):
-        if cpu.running_el() != 2:
+        return not cpu.ctx.read("SCTLR_EL1") & _UCI
+    if name == "CTR_EL0":
+        return not cpu.ctx.read("SCTLR_EL1") & _UCT
+    enable = counters.EL0_ENABLES.get(name)
+    return enable is not None and not cpu.ctx.read("CNTKCTL_EL1") & enable
+
+
+def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
+    """An MRS, MSR or SYS at a hooked place, with the value of Xt: True when it has been done here."""
+    op0, op1, crn, _, _ = access.encoding
+    if op0 == 1:
+        return _maintenance(cpu, access, value)
+    if op0 != 3:
+        return False
+    name = access.name
+    el = cpu.running_pstate() >> 2 & 3
+    if crn == 0:
+        if op1 == 0 and el < 2:
+            return False
+        if name == "CTR_EL0" and el == 0 and _is_denied_to_el0(cpu, access, name):
             return False
         cpu.write_x(access.rt, cpu.services.identification(cpu.ctx, name))
         return True
-    if not name.startswith("CNT"):
+    if name == "HCR_EL2":
+        return el == 2 and _hypervisor_control(cpu, access, value)
+    if not name.startswith("CNT") or name == "CNTKCTL_EL1":
+        return False
+    if (el == 0 and _is_denied_to_el0(cpu, access, name)) or (op1 == 4 and el < 2):
         return False
     if access.read:
         cpu.write_x(access.rt, counters.read(cpu, name))
     else:
-        counters.write(cpu, name, cpu.read_x(access.rt))
+        counters.write(cpu, name, value)
         cpu.break_slice()
     return True
 
 
-def _hypervisor_control(cpu: Cpu, access: SystemAccess) -> bool:
+def _hypervisor_control(cpu: Cpu, access: SystemAccess, value: int) -> bool:
     """HCR_EL2 of an image: the context has it, the engine's own has the traps that we need."""
-    if cpu.running_el() != 2:
-        return False
+    regs = cpu.ctx.regs
     if access.read:
-        cpu.write_x(access.rt, cpu.ctx.regs.get("HCR_EL2", 0))
+        cpu.write_x(access.rt, regs.get("HCR_EL2", 0))
         return True
-    value = cpu.read_x(access.rt) & ~HCR_E2H | HCR_RW
-    if (value ^ cpu.ctx.regs.get("HCR_EL2", 0)) & HCR_TRANSLATION:
-        cpu.flush_translations()
-    cpu.ctx.regs["HCR_EL2"] = value
+    value = value & ~HCR_E2H | HCR_RW
+    if (value ^ regs.get("HCR_EL2", 0)) & HCR_TRANSLATION:
+        cpu.services.broadcast_tlbi(cpu.ctx)
+        cpu.engine.flush()
+    regs["HCR_EL2"] = value
     cpu.break_slice()
     return True
 
 
-def _maintenance_at_el2(cpu: Cpu, access: SystemAccess) -> bool:
-    """TLBI and IC of an image at EL2: they reach the other PEs, and stage 2. The engine does its own part."""
-    if cpu.running_el() == 2:
-        if access.encoding[2] == 8:
+def _maintenance(cpu: Cpu, access: SystemAccess, value: int) -> bool:
+    """AT, IC at EL2, and TLBI: these reach all PEs; the engine does its own part of them."""
+    _, op1, crn, crm, op2 = access.encoding
+    el = cpu.running_pstate() >> 2 & 3
+    if el == 0:
+        return False
+    if crn == 7 and crm == 8:
+        if el == 1 and op1 == 4:
+            return False
+        translation.address_translate(cpu, access, value)
+        return True
+    if crn == 7:
+        if el == 2 and crm in (1, 5):
+            _instruction_cache(cpu, access, value)
+        return False
+    if op1 == 4:
+        if el == 2:
             cpu.services.broadcast_tlbi_el2()
-        else:
-            cpu.services.broadcast_ic(cpu.state)
+        return False
+    page = value & PAGE_MASK if op2 in _BY_ADDRESS else None
+    asid = value >> 48 if op2 in _BY_ASID else None
+    cpu.services.broadcast_tlbi(cpu.ctx, page, asid)
     return False
+
+
+def _instruction_cache(cpu: Cpu, access: SystemAccess, value: int) -> None:
+    """IC IALLU, IALLUIS, and IVAU by the address in ``value``."""
+    if access.encoding[1] == 0:
+        cpu.services.broadcast_ic(None, cpu.ctx)
+    else:
+        pa = translation.physical(cpu, value)
+        if pa is None:
+            return
+        cpu.services.broadcast_ic(pa, cpu.ctx)
+    cpu.renew_code()

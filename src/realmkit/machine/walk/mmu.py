@@ -34,8 +34,6 @@ class Mmu:
         self._by_pa: dict[int, set[tuple[int, int]]] = {}
         """Physical page number to what maps it: (VTTBR_EL2, page number)."""
         self._pages = 0
-        self._given: set[int] = set()
-        """Physical pages of translations that callers may hold."""
 
     # ---- maintenance ----
 
@@ -64,25 +62,13 @@ class Mmu:
                 for page in [page for page in held if first <= page <= last]:
                     self._drop(root, page)
 
-    def invalidate_pa(self, pa: int, size: int) -> bool:
-        """Forget whatever maps a range of physical memory: whether a caller may hold a translation to it."""
+    def invalidate_pa(self, pa: int, size: int) -> None:
+        """Forget whatever maps a range of physical memory."""
         first, last = pa >> 12, (pa + size - 1) >> 12
-        if first == last:
-            if first in self._by_pa:
-                self._drop_pa(first)
-            if first not in self._given:
-                return False
-            self._given.discard(first)
-            return True
-        for page in [page for page in self._by_pa if first <= page <= last]:
-            self._drop_pa(page)
-        given = {page for page in self._given if first <= page <= last}
-        self._given -= given
-        return bool(given)
-
-    def _drop_pa(self, page: int) -> None:
-        for root, guest_page in list(self._by_pa[page]):
-            self._drop(root, guest_page)
+        pages = (first,) if first == last else [page for page in self._by_pa if first <= page <= last]
+        for page in pages:
+            for root, guest_page in list(self._by_pa.get(page, ())):
+                self._drop(root, guest_page)
 
     def _roots(self, vmid: int) -> list[int]:
         return [root for root in self._cache if root >> 48 == vmid]
@@ -104,6 +90,7 @@ class Mmu:
             self._drop(root, page)
         held[page] = found
         self._pages += 1
+        self._gpc.translated.add(found.pa >> 12)
         self._by_pa.setdefault(found.pa >> 12, set()).add((root, page))
 
     # ---- translation ----
@@ -123,17 +110,33 @@ class Mmu:
             kind = _WRITE if fault.write else access.kind
             return Fault(fault.fsc, fault.stage, va, kind, fault.ipa, fault.s1ptw)
 
+    def translate_stage1(self, c: Controls, va: int, access: Access) -> Mapping | Fault:
+        """Stage 1 alone, as address translation instructions report it: its output, or the fault of its walk."""
+        try:
+            first = stage1.translate(
+                c,
+                va,
+                access,
+                lambda address, level, ns: self._fetch(c, address, level, ns),
+                lambda address, level, ns, old, new: self._swap(c, address, level, ns, old, new),
+            )
+        except StageFault as fault:
+            return Fault(fault.fsc, fault.stage, va, access.kind, fault.ipa, fault.s1ptw)
+        address, read, write, execute, device, ns, not_global, reach = first
+        pas = Pas.NS if ns else self._pas
+        return Mapping(address & _PAGE, pas, read, write, execute, device, not_global, reach)
+
     def _final(self, c: Controls, first: stage1.Stage1, access: Access) -> Mapping:
         """The access itself: stage 2, then the granule check."""
-        address, read, write, execute, device, ns = first
+        address, read, write, execute, device, ns, not_global, reach = first
         if not c.stage2:
             pas = Pas.NS if ns else self._pas
             if not self._gpc.allowed(pas, address):
                 raise StageFault(FSC_GPF)
-            self._given.add(address >> 12)
-            return Mapping(address & _PAGE, pas, read, write, execute, device)
+            self._gpc.translated.add(address >> 12)
+            return Mapping(address & _PAGE, pas, read, write, execute, device, not_global, reach)
         second = self._second(c, address, access.kind, access.privileged)
-        self._given.add(second.pa >> 12)
+        self._gpc.translated.add(second.pa >> 12)
         return Mapping(
             second.pa,
             second.pas,
@@ -141,6 +144,8 @@ class Mmu:
             write and second.write,
             execute and (second.execute_privileged if access.privileged else second.execute_user),
             second.device or (device and not second.forced),
+            not_global,
+            reach,
         )
 
     def _second(self, c: Controls, ipa: int, kind: Kind, privileged: bool = True, walk: bool = False) -> Stage2:

@@ -32,7 +32,10 @@ WriteDescriptor = Callable[[int, int, bool, int, int], bool]
 
 
 class Stage1(NamedTuple):
-    """Result of stage 1 for one address; ``ns``: in the Non-secure PAS, although the state is another one."""
+    """Result of stage 1 for one address.
+
+    ``ns``: in the Non-secure PAS, although the state is another one; ``not_global`` and ``reach`` as in Mapping.
+    """
 
     address: int
     read: bool
@@ -40,6 +43,8 @@ class Stage1(NamedTuple):
     execute: bool
     device: bool
     ns: bool
+    not_global: bool = False
+    reach: int = 12
 
 
 class _Half(NamedTuple):
@@ -158,6 +163,8 @@ def _walk(c: Controls, va: int, access: Access, read: ReadDescriptor, swap: Writ
         may_execute,
         device,
         leaf_ns,
+        bool(descriptor >> 11 & 1) and not c.el2,
+        shift,
     )
 
 

@@ -73,6 +73,7 @@ class Mapping:
     """The 4 KB page that an address lies in: physical address, space, permissions at this privilege.
 
     ``write`` is False for a clean page whose dirty state hardware manages: the first write must translate again.
+    ``not_global``: it belongs to one ASID. ``reach`` is log2 of the bytes that the stage 1 descriptor maps.
     ``device`` tells Device from Normal memory. An instruction fetch from Device memory that is not execute-never is
     permitted (the architecture leaves that open).
     """
@@ -83,6 +84,8 @@ class Mapping:
     write: bool
     execute: bool
     device: bool
+    not_global: bool = False
+    reach: int = 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,47 @@
+"""Finds the instructions that must come to us although Unicorn would execute them: a look at each page of code."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from unicorn.arm64_const import UC_ARM64_INS_MRS, UC_ARM64_INS_MSR, UC_ARM64_INS_SYS
+
+WAIT: Final = -1
+"""Kind of WFE."""
+_SYSTEM: Final = b"\xd5"
+"""Top byte of system instructions."""
+_WFE: Final = 0xD503_205F
+
+
+def find(page: memoryview, image: bool) -> Iterator[tuple[int, int]]:
+    """(offset, kind) of each such instruction, kind being Unicorn's name of it; ``image``: the code may run at EL2."""
+    tops = bytes(page[3::4])
+    at = tops.find(_SYSTEM)
+    while at >= 0:
+        kind = kind_of(int.from_bytes(page[4 * at : 4 * at + 4], "little"), image)
+        if kind is not None:
+            yield 4 * at, kind
+        at = tops.find(_SYSTEM, at + 1)
+
+
+def kind_of(word: int, image: bool) -> int | None:
+    """How to hook an instruction; None for what needs no hook.
+
+    Counters and timers, CTR_EL0, TLBI, AT, WFE; and what EL2 executes without a trap: identification registers, HCR_EL2
+    and IC.
+    """
+    if word == _WFE:
+        return WAIT
+    upper, crn, crm = word >> 16, word >> 12 & 15, word >> 8 & 15
+    move: int = UC_ARM64_INS_MRS if word >> 21 & 1 else UC_ARM64_INS_MSR
+    system: int = UC_ARM64_INS_SYS
+    if upper in (0xD51B, 0xD53B):
+        return move if crn == 14 or word & ~31 == 0xD53B_0020 else None
+    if upper in (0xD51C, 0xD53C):
+        return move if crn == 14 or (image and crn == 1 and crm == 1 and word >> 5 & 7 == 0) else None
+    if upper == 0xD538:
+        return move if image and crn == 0 else None
+    if upper in (0xD508, 0xD50C) and (crn == 8 or (crn == 7 and crm == 8)):
+        return system
+    if image and upper in (0xD508, 0xD50B) and crn == 7 and crm in (1, 5):
+        return system
+    return None
