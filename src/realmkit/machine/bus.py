@@ -99,9 +99,9 @@ class Interconnect:
         Raises GranuleProtectionFault when the check fails. A write to a watched granule is reported here, just before
         it happens: nothing runs in between.
         """
-        if not self.gpc.allowed(pas, pa):
-            fault = self.gpc.check(pas, pa)
-            raise GranuleProtectionFault(pas, pa, None if fault is None else fault.gpi, write)
+        fault = self.gpc.check(pas, pa)
+        if fault is not None:
+            raise GranuleProtectionFault(pas, pa, fault.gpi, write)
         window = self.memory.granule_words(pa)
         if window is None:
             return None
@@ -130,15 +130,16 @@ class Interconnect:
 class CheckedBus:
     """Physical memory as one security state may use it (:class:`realmkit.machine.port.Bus`)."""
 
-    __slots__ = ("_interconnect", "_reads", "_writes", "state")
+    __slots__ = ("_interconnect", "_reachable", "_reads", "_writes", "state")
 
     def __init__(self, state: SecurityState, interconnect: Interconnect) -> None:
         self.state = state
         self._interconnect = interconnect
+        self._reachable = tuple(pas in REACHABLE[state] for pas in Pas)
         # A physical address space that this state cannot name has an empty dictionary for ever: accesses to it
         # leave the fast path and are refused there.
-        self._reads = tuple(interconnect.reads[pas] if pas in REACHABLE[state] else {} for pas in Pas)
-        self._writes = tuple(interconnect.writes[pas] if pas in REACHABLE[state] else {} for pas in Pas)
+        self._reads = tuple(interconnect.reads[pas] if self._reachable[pas] else {} for pas in Pas)
+        self._writes = tuple(interconnect.writes[pas] if self._reachable[pas] else {} for pas in Pas)
 
     def read64(self, pas: Pas, pa: int) -> int:
         """Read an aligned 64-bit word."""
@@ -217,7 +218,7 @@ class CheckedBus:
 
     def _admit(self, pas: Pas, pa: int, size: int, write: bool) -> None:
         """Refuse what hardware cannot express, and addresses outside every physical address space."""
-        if pas not in REACHABLE[self.state]:
+        if not self._reachable[pas]:
             raise RealmkitError(
                 f"software in the {self.state.name} state cannot name the {Pas(pas).name} physical address space"
             )

@@ -28,12 +28,15 @@ class GranuleProtection:
     it then.
     """
 
-    __slots__ = ("_cache", "_config", "_memory", "gpccr", "gptbr", "listeners", "pa_bits")
+    __slots__ = ("_cache", "_config", "_memory", "gpccr", "gptbr", "listeners", "pa_bits", "translated")
 
     def __init__(self, memory: PhysicalMemory, pa_bits: int = 48) -> None:
         self._memory = memory
         self.pa_bits = pa_bits
         self.listeners: list[InvalidationListener] = []
+        self.translated: set[int] = set()
+        """Granules that a translation has led to since the last invalidation that named just them: nobody else keeps
+        translations of them."""
         self._cache: dict[int, int] = {}
         """Granule number to GPI, with the level of the entry above it."""
         self.gpccr = 0
@@ -56,22 +59,20 @@ class GranuleProtection:
         """The check, with the fault when it fails."""
         held = self._cache.get(pa >> GRANULE_SHIFT)
         if held is None:
-            return self._check_tables(Pas(pas), pa)
+            config = self._config
+            if isinstance(config, GpcFault) or not config.enabled or config.disabled_pas or pa >> config.t:
+                return check(config, self._memory.read64, Pas(pas), pa)
+            result = walk(config, self._memory.read64, pa)
+            if isinstance(result, GpcFault):
+                return result
+            held = result.gpi | result.level << 4
+            if len(self._cache) >= CACHE_GRANULES:
+                self._cache.clear()
+            self._cache[pa >> GRANULE_SHIFT] = held
+        if held & 0xF == 8 + pas:
+            return None
         gpi = Gpi(held & 0xF)
         return None if allows(gpi, Pas(pas)) else GpcFault(GpcFaultKind.PROTECTION, held >> 4, gpi)
-
-    def _check_tables(self, pas: Pas, pa: int) -> GpcFault | None:
-        config = self._config
-        if isinstance(config, GpcFault) or not config.enabled or config.disabled_pas or pa >> config.t:
-            return check(config, self._memory.read64, pas, pa)
-        result = walk(config, self._memory.read64, pa)
-        if isinstance(result, GpcFault):
-            return result
-        cache = self._cache
-        if len(cache) >= CACHE_GRANULES:
-            cache.clear()
-        cache[pa >> GRANULE_SHIFT] = result.gpi | result.level << 4
-        return None if allows(result.gpi, pas) else GpcFault(GpcFaultKind.PROTECTION, result.level, result.gpi)
 
     def gpi(self, pa: int) -> Gpi | None:
         """What the tables say of a granule now, past the cache; None when the check is off or has no answer."""

@@ -286,7 +286,7 @@ class NonSecurePort(_Port):
 class MonitorPort:
     """A PE as the Monitor sees it (:class:`realmkit.machine.port.El3Port`)."""
 
-    __slots__ = ("_machine", "_pe", "bus", "complete", "events", "index", "invoke")
+    __slots__ = ("_machine", "_pe", "bus", "charge", "complete", "events", "index", "invoke", "now", "tlbi_pa")
 
     def __init__(self, machine: Machine, pe: Pe) -> None:
         self._machine = machine
@@ -296,18 +296,9 @@ class MonitorPort:
         self.events = machine.events
         self.invoke = pe.invoke
         self.complete = pe.complete
-
-    def now(self) -> int:
-        """Virtual time in ticks."""
-        return self._pe.cpu.now()
-
-    def charge(self, ticks: int) -> None:
-        """Let virtual time pass."""
-        self._pe.cpu.charge(ticks)
-
-    def tlbi_pa(self, pa: int, size: int) -> None:
-        """TLBI RPALOS."""
-        self._machine.tlbi_pa(pa, size)
+        self.now = pe.cpu.now
+        self.charge = pe.cpu.charge
+        self.tlbi_pa = machine.gpc.invalidate
 
     def cpu_on(self, target: int, entry: int, context_id: int) -> None:
         """Power up another PE."""

@@ -34,6 +34,7 @@ _SHATTERED_TO: Final = {512 << 20: 32 << 20, 32 << 20: 2 << 20}
 _OK: Final = smccc.E_RMM_OK
 _BAD_ADDR: Final = smccc.E_RMM_BAD_ADDR
 _BAD_PAS: Final = smccc.E_RMM_BAD_PAS
+_ROOT: Final = Pas.ROOT
 _NS: Final = int(Gpi.NS)
 _REALM: Final = int(Gpi.REALM)
 _NO_ACCESS: Final = int(Gpi.NO_ACCESS)
@@ -91,15 +92,14 @@ class GptService:
 
     def delegate(self, port: El3Port, pa: int) -> int:
         """Non-secure to Realm PAS: E_RMM_OK, BAD_ADDR (not a delegable granule) or BAD_PAS (not Non-secure)."""
-        bus = port.bus
-        location = self._entry_of(port, pa)
-        if location is None:
+        found = self._entry_of(port, pa)
+        if found is None:
             return _BAD_ADDR
-        entry = bus.read64(Pas.ROOT, location)
+        location, entry = found
         shift = (pa >> GRANULE_SHIFT & 0xF) << 2
         if entry >> shift & 0xF != _NS:
             return _BAD_PAS
-        bus.write64(Pas.ROOT, location, entry ^ (_NS ^ _REALM) << shift)
+        port.bus.write64(_ROOT, location, entry ^ (_NS ^ _REALM) << shift)
         port.tlbi_pa(pa, GRANULE_SIZE)
         if port.events.active:
             port.events.emit(GptChange(port.now(), port.index, pa, Gpi.NS.name, Gpi.REALM.name))
@@ -110,24 +110,24 @@ class GptService:
 
         In between nobody has access, so that no stale line of either world can be written back into the other's.
         """
-        bus = port.bus
-        location = self._entry_of(port, pa)
-        if location is None:
+        found = self._entry_of(port, pa)
+        if found is None:
             return _BAD_ADDR
-        entry = bus.read64(Pas.ROOT, location)
+        location, entry = found
         shift = (pa >> GRANULE_SHIFT & 0xF) << 2
         if entry >> shift & 0xF != _REALM:
             return _BAD_PAS
-        bus.write64(Pas.ROOT, location, entry ^ (_REALM ^ _NO_ACCESS) << shift)
+        write64 = port.bus.write64
+        write64(_ROOT, location, entry ^ (_REALM ^ _NO_ACCESS) << shift)
         port.tlbi_pa(pa, GRANULE_SIZE)
-        bus.write64(Pas.ROOT, location, entry ^ (_REALM ^ _NS) << shift)
+        write64(_ROOT, location, entry ^ (_REALM ^ _NS) << shift)
         port.tlbi_pa(pa, GRANULE_SIZE)
         if port.events.active:
             port.events.emit(GptChange(port.now(), port.index, pa, Gpi.REALM.name, Gpi.NS.name))
         return _OK
 
-    def _entry_of(self, port: El3Port, pa: int) -> int | None:
-        """Address of the Granules descriptor of a delegable granule, made on demand; None for other addresses."""
+    def _entry_of(self, port: El3Port, pa: int) -> tuple[int, int] | None:
+        """Address and value of a delegable granule's Granules descriptor, made on demand; None for other addresses."""
         if pa & GRANULE_MASK:
             return None
         for start, end in self._delegable:
@@ -140,9 +140,11 @@ class GptService:
         if table is None:
             table = self._make_table(port, number)
         location = table + ((pa & REGION_SIZE - 1) >> ENTRY_SHIFT << 3)
-        if port.bus.read64(Pas.ROOT, location) & 0xF == TYPE_CONTIGUOUS:
+        entry = port.bus.read64(_ROOT, location)
+        if entry & 0xF == TYPE_CONTIGUOUS:
             self._shatter(port, table, pa)
-        return location
+            entry = port.bus.read64(_ROOT, location)
+        return location, entry
 
     def _make_table(self, port: El3Port, number: int) -> int:
         """Replace a level 0 Block descriptor of Non-secure DRAM by a level 1 table that says the same."""

@@ -51,7 +51,6 @@ def dispatch(rmm: "Rmm", port: El2Port, x: Sequence[int]) -> None:
         _unknown(port, x[0])
         return
     arguments = x[1 : command.end]
-    rmm.detail = {}
     try:
         outputs = command.handler(rmm, port, *arguments)
     except Refusal as refusal:

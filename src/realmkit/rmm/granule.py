@@ -88,9 +88,9 @@ class GranuleTracker:
 
     def release(self, port: El2Port, pa: int) -> None:
         """Any state of an object to DELEGATED: the granule is wiped."""
-        before = self._states.get(pa, _UNDELEGATED)
         port.bus.zero(_REALM, pa, GRANULE_SIZE)
         port.charge(CHARGE_PAGE)
+        before = self._states.get(pa, _UNDELEGATED)
         self._states[pa] = _DELEGATED
         if port.events.active:
             self._report(port, pa, before, _DELEGATED)
