@@ -88,7 +88,9 @@ class Scheduler:
         """
         machine = self._machine
         while not machine.stopping:
-            pe = self._choose(max_ticks)
+            pe = self._choose(max_ticks, stoppable=True)
+            if machine.stopping:
+                return
             if max_ticks is not None and pe.cpu.now() >= max_ticks:
                 machine.stop("max-ticks")
                 return
@@ -99,10 +101,10 @@ class Scheduler:
 
     # ---- policy ----
 
-    def _choose(self, limit: int | None = None) -> Pe:
+    def _choose(self, limit: int | None = None, *, stoppable: bool = False) -> Pe:
         """The PE that is furthest behind; time of idle PEs jumps to their next event.
 
-        At ``limit`` the PE is returned whether it is idle or not.
+        At ``limit``, or when the machine has been stopped and ``stoppable``, it is returned whether it is idle or not.
         """
         machine = self._machine
         for _ in range(FRUITLESS_EVENTS):
@@ -110,7 +112,7 @@ class Scheduler:
             if best.idle:
                 best.cpu.time = max(best.cpu.time, best_time)
             machine.advance(best)
-            if not best.idle or (limit is not None and best_time >= limit):
+            if not best.idle or (limit is not None and best_time >= limit) or (stoppable and machine.stopping):
                 return best
             if machine.wakes(best):
                 best.idle = best.parked = False
