@@ -55,7 +55,8 @@ def test_a_python_host_sets_watchpoints_before_it_enters(victim: Guest) -> None:
     port.write("MDSCR_EL1", MDE | KDE)
     run = victim.run()
     assert run.values == [7, 5, *reset_values(victim)]
-    assert run.abort is run.exit is None
+    assert run.abort is None
+    assert run.exit is None
     assert port.read("DBGWVR3_EL1") == 0x4000
 
 

@@ -20,7 +20,8 @@ A level 1 table whose entry 0 is a 1 GB block, for EL2 with 39-bit addresses and
 >>> memory.write64(0x8000_0000, 0x8000_0000 | 1 << 10 | 1 << 7 | 0b01)  # AF, read-only
 >>> registers = Controls(SecurityState.NS, el2=True, sctlr=1, tcr=5 << 16 | 25, ttbr0=0x8000_0000, mair=0xFF)
 >>> mmu.translate(registers, 0x1234, Access(Kind.READ))  # doctest: +NORMALIZE_WHITESPACE
-Mapping(pa=2147487744, pas=<Pas.NS: 1>, read=True, write=False, execute=True, device=False)
+Mapping(pa=2147487744, pas=<Pas.NS: 1>, read=True, write=False, execute=True, device=False,
+        not_global=False, reach=30)
 >>> fault = mmu.translate(registers, 0x1234, Access(Kind.WRITE))
 >>> hex(fault.fsc), fault.stage  # permission fault, level 1
 ('0xd', 1)
