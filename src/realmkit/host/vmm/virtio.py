@@ -6,6 +6,7 @@ The order of the devices is fixed (console, entropy, disks), so the devicetree f
 import fcntl
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +28,7 @@ from realmkit.devices.virtio import (
 )
 from realmkit.devices.virtio.block import SECTOR
 from realmkit.devices.virtio.transport import VIRTIO_MMIO_SIZE
-from realmkit.host.guest import DeviceWindow
+from realmkit.host.guest import DeviceWindow, GuestDevices, PageLookup
 from realmkit.machine.port import Bus, ExternalAbort, GranuleProtectionFault
 
 VIRTIO_BASE: Final = 0x0300_0000
@@ -37,9 +38,8 @@ MAX_DISKS: Final = 16
 CONSOLE_PORT: Final = 0
 ATTESTATION_PORT: Final = 1
 _MAX_REPORTS: Final = 64
-
-PageLookup = Callable[[int], int | None]
-"""From the guest address of a page, as drivers give it to devices, to the Non-secure page behind it, if any."""
+_BUS_ERRORS: Final = (GranuleProtectionFault, ExternalAbort)
+"""The Host has given the page behind a shared address away."""
 
 
 class VirtioRegion(NamedTuple):
@@ -68,7 +68,7 @@ class GuestMemory:
         self._page_at: PageLookup = _nothing
 
     def connect(self, bus: Bus, page_at: PageLookup) -> None:
-        """Bind to a guest: ``HostRealm.shared.get`` of a Realm, all RAM of a VM."""
+        """Bind to a guest, which decides page by page."""
         self._bus, self._page_at = bus, page_at
 
     def read(self, address: int, size: int) -> bytes:
@@ -78,12 +78,12 @@ class GuestMemory:
         position = 0
         while bus is not None and position < size:
             length = min(size - position, GRANULE_SIZE - offset)
-            page = self._page_at(address + position - offset)
+            page = self._page(address + position - offset)
             if page is None:
                 break
             try:
                 parts.append(bus.read(Pas.NS, page + offset, length))
-            except (GranuleProtectionFault, ExternalAbort):
+            except _BUS_ERRORS:
                 break
             position += length
             offset = 0
@@ -97,17 +97,24 @@ class GuestMemory:
         position = 0
         while bus is not None and position < size:
             length = min(size - position, GRANULE_SIZE - offset)
-            page = self._page_at(address + position - offset)
+            page = self._page(address + position - offset)
             if page is None:
                 break
             try:
                 bus.write(Pas.NS, page + offset, data[position : position + length])
-            except (GranuleProtectionFault, ExternalAbort):
+            except _BUS_ERRORS:
                 break
             position += length
             offset = 0
         if position < size:
             raise MemoryRefused(address + position, size - position, write=True)
+
+    def _page(self, address: int) -> int | None:
+        """The page at a guest address; a Host that has no memory to put there gives none."""
+        try:
+            return self._page_at(address)
+        except RealmkitError:
+            return None
 
 
 def _nothing(page: int) -> int | None:
@@ -190,6 +197,9 @@ class VirtioDevices:
 
     ``console`` and ``attestation`` get what the guest writes to hvc0 and to the port ``org.realmkit.attestation``, and
     must not raise. ``seed`` decides all entropy. ``reports`` says in words what devices refused.
+
+    Input enters through :meth:`type` at any time, from any thread, and reaches the guest at its next entry:
+    ``received`` tells at which tick, so that a run can be repeated.
     """
 
     def __init__(
@@ -205,10 +215,48 @@ class VirtioDevices:
         self.console = Console([ConsolePort(console), ConsolePort(attestation, PORT_NAME)])
         self.memory = GuestMemory()
         self.reports: list[str] = []
+        self.received: list[tuple[int, int, bytes]] = []
+        """(tick, port, bytes) of all input that a port has been given."""
+        self._input: deque[tuple[int, bytes]] = deque()
         self._models: list[tuple[str, VirtioModel]] = [("virtio-console", self.console), ("virtio-rng", Entropy(seed))]
         for n, disk in enumerate(disks):
             self._models.append((f"virtio-blk{n}", Block(disk, f"realmkit-disk{n}")))
         self.regions = regions(len(self._models))
+
+    def attach(self, devices: GuestDevices, *, access_platform: bool) -> None:
+        """Put the devices into a guest's hardware: their windows, memory and input."""
+        devices.windows += self.windows(devices.gic, access_platform=access_platform)
+        devices.connect = self.memory.connect
+        others = devices.poll
+
+        def poll(now: int) -> None:
+            others(now)
+            self.poll(now)
+
+        devices.poll = poll
+
+    def type(self, port: int, data: bytes) -> None:
+        """Input for a port."""
+        if data:
+            self._input.append((port, data))
+
+    @property
+    def has_input(self) -> bool:
+        """Whether input waits to be given to a port."""
+        return bool(self._input)
+
+    def poll(self, now: int) -> None:
+        """Give the ports what has been typed, as far as they have room; ``now`` is the tick."""
+        kept: list[tuple[int, bytes]] = []
+        for _ in range(len(self._input)):
+            port, data = self._input.popleft()
+            full = any(port == other for other, _ in kept)
+            taken = 0 if full else self.console.feed(port, data)
+            if taken:
+                self.received.append((now, port, data[:taken]))
+            if taken < len(data):
+                kept.append((port, data[taken:]))
+        self._input.extendleft(reversed(kept))
 
     def windows(self, gic: Gicv3, *, access_platform: bool) -> list[DeviceWindow]:
         """The devices at their addresses, wired to ``gic``.
