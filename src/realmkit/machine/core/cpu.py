@@ -15,11 +15,11 @@ from realmkit.arch.pas import SecurityState
 from realmkit.arch.smccc import MASK64
 from realmkit.arch.time import CHARGE_EXIT
 from realmkit.machine.context import CpuContext
-from realmkit.machine.core import aborts, interrupts, parking, traps
+from realmkit.machine.core import aborts, interrupts, parking, traps, unmasking
 from realmkit.machine.core.engine import Engine
 from realmkit.machine.core.registers import HCR_TGE, PAN
 from realmkit.machine.core.services import CpuServices
-from realmkit.machine.core.tlb import PAGE_MASK, Half, Space, Translation
+from realmkit.machine.core.tlb import PAGE_MASK, Space, Translation
 from realmkit.machine.insn import SystemAccess
 from realmkit.machine.port import ExternalAbort, GranuleProtectionFault
 from realmkit.machine.walk import Access, Controls, Fault, Kind, Mapping
@@ -29,6 +29,8 @@ SLICE: Final = 50_000
 MASKED_SLICE: Final = 2_000
 """The same while an interrupt is pending and masked, after a while."""
 _FIRST_MASKED_SLICE: Final = 8
+_EXACTLY_MASKED: Final = 2_048
+"""Instructions of an image with an interrupt masked until which each that may unmask it ends a slice."""
 _MASKED_SHARE: Final = 3
 """Slices while an interrupt is masked are this power of two shorter than the time since it became pending."""
 POOL: Final = 16
@@ -246,7 +248,14 @@ class Cpu:
         return Stop(StopKind.BUDGET) if self._stop is None and self._break else self._stop
 
     def _masked_slice(self) -> int:
-        """Short slices at first, so that the moment is not missed at which the code looks for interrupts."""
+        """Short slices at first, so that the moment is not missed at which the code looks for interrupts.
+
+        An image may expect its handler to have run right after the instruction that unmasks them.
+        """
+        if not self.python_el2 and self._masked < _EXACTLY_MASKED:
+            count = unmasking.distance(self)
+            self._masked += count
+            return count
         count = min(max(self._masked >> _MASKED_SHARE, _FIRST_MASKED_SLICE), MASKED_SLICE)
         self._masked += count
         return count
@@ -258,7 +267,8 @@ class Cpu:
         self.time += count
         pc, before = self.ctx.pc, self._slice_pc
         self._slice_pc = pc
-        if -parking.REACH <= pc - before <= parking.REACH and parking.is_parked(self):
+        near = -parking.REACH <= pc - before <= parking.REACH
+        if count >= parking.LEAST_SLICE and near and parking.is_parked(self):
             self._stop = Stop(StopKind.PARKED)
 
     def save(self) -> None:
@@ -440,26 +450,24 @@ class Cpu:
         spaces = engine.tlb.spaces
         space = spaces.get((bits, raw)) or self._space(bits, raw)
         page = vaddr >> 12 & PAGE_MASK
-        half = space.upper if vaddr >> 55 & 1 else space.lower
-        found = half.code.get(page)
+        found = space.shared.code.get(page) or space.own.code.get(page)
         if access == UC_MEM_FETCH:
-            return found or self._translate(space, half, vaddr, Kind.EXECUTE)
+            return found or self._translate(space, vaddr, Kind.EXECUTE)
         if bits & _EL == _EL1 and self._is_unprivileged(batch.value(0), space):
             # LDTR and STTR at EL1 are checked as EL0 accesses.
             space = spaces.get((0, raw)) or self._space(0, raw)
-            half = space.upper if vaddr >> 55 & 1 else space.lower
-            found = half.code.get(page)
+            found = space.code(page)
         if found is None:
-            found = half.data.get(page)
+            found = space.shared.data.get(page) or space.own.data.get(page)
         if access == UC_MEM_WRITE:
             if found is not None and found[1] & UC_PROT_WRITE:
                 return found
-            return self._translate(space, half, vaddr, Kind.WRITE)
+            return self._translate(space, vaddr, Kind.WRITE)
         if found is not None and found[1] & UC_PROT_READ:
             return found
-        return self._translate(space, half, vaddr, Kind.READ)
+        return self._translate(space, vaddr, Kind.READ)
 
-    def _translate(self, space: Space, half: Half, vaddr: int, kind: Kind) -> Translation | None:
+    def _translate(self, space: Space, vaddr: int, kind: Kind) -> Translation | None:
         """A fill that the translation cache does not know."""
         mapping = self.services.mmu(self.state).translate(
             space.controls, vaddr, Access(kind, space.privileged, space.pan)
@@ -475,13 +483,14 @@ class Cpu:
         if not engine.is_mapped(pa):
             return None
         permissions = (UC_PROT_READ if mapping.read else 0) | (UC_PROT_WRITE if mapping.write else 0)
-        if kind is Kind.EXECUTE:
+        execute = kind is Kind.EXECUTE
+        if execute:
             permissions |= UC_PROT_EXEC
             if engine.executes(vaddr, pa):
                 self.services.watch_code(pa)
         engine.pages.add(pa >> 12)
         found = pa, permissions
-        engine.tlb.keep(half, vaddr >> 12 & PAGE_MASK, kind is Kind.EXECUTE, found, mapping.reach, mapping.not_global)
+        space.keep(vaddr >> 12 & PAGE_MASK, execute, found, mapping.reach, mapping.not_global)
         return found
 
     def _is_unprivileged(self, pc: int, space: Space) -> bool:
@@ -493,8 +502,7 @@ class Cpu:
 
     def _cached_word(self, pc: int, space: Space) -> int | None:
         """The instruction at ``pc`` by the translation that it was fetched with."""
-        half = space.upper if pc >> 55 & 1 else space.lower
-        found = half.code.get(pc >> 12 & PAGE_MASK)
+        found = space.code(pc >> 12 & PAGE_MASK)
         if found is None:
             return None
         granule = found[0] >> 12

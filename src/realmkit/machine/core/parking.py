@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 REACH: Final = 32
 """Bytes that such a loop spans at most."""
+LEAST_SLICE: Final = 256
+"""Instructions of a slice after which it is worth to look."""
 _HARMLESS: Final = frozenset({HintKind.NOP, HintKind.YIELD, HintKind.WFE, HintKind.WFI})
 
 

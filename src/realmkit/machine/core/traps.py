@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.esr import FSC_ALIGNMENT, Ec, make_esr
 from realmkit.arch.smccc import MASK64
-from realmkit.machine.context import PSTATE_DAIF
 from realmkit.machine.core import counters, exceptions, gic, translation
 from realmkit.machine.core.registers import HCR_E2H, HCR_RW, HCR_TID3, HCR_TRANSLATION, HCR_TSC, HCR_TWE, HCR_TWI
 from realmkit.machine.core.tlb import PAGE_MASK
@@ -20,7 +19,6 @@ UNDEFINED, SVC, PREFETCH_ABORT, DATA_ABORT, BREAKPOINT, HVC, SMC_TRAPPED, SMC = 
 _WFI_ISS: Final = 0x1E << 20  # COND = 14
 _WFE_ISS: Final = _WFI_ISS | 1
 _NTWI: Final = 1 << 16
-_DAIFCLR_OP2: Final = 7
 _NTWE: Final = 1 << 18
 _UCT, _UCI = 1 << 15, 1 << 26
 _BY_ADDRESS: Final = frozenset({1, 3, 5, 7})
@@ -112,23 +110,6 @@ def _wfi(cpu: Cpu) -> bool:
         return exceptions.to_el2(cpu, make_esr(Ec.WFX, _WFI_ISS))
     cpu.skip()
     return cpu.idle()
-
-
-def unmask(cpu: Cpu) -> bool:
-    """The engine has stopped with an interrupt pending: if it did so before code unmasks interrupts, do that."""
-    word = cpu.word()
-    access = None if word is None else decode(word)
-    if not isinstance(access, SystemAccess) or access.read or cpu.el() == 0:
-        return False
-    pstate = cpu.ctx.pstate
-    if access.encoding[:3] == (0, 3, 4) and access.encoding[4] == _DAIFCLR_OP2:
-        cpu.ctx.pstate = pstate & ~(access.encoding[3] << 6)
-    elif access.name == "DAIF":
-        cpu.ctx.pstate = pstate & ~PSTATE_DAIF | cpu.get_x(access.rt) & PSTATE_DAIF
-    else:
-        return False
-    cpu.skip()
-    return True
 
 
 def is_wfe_trapped(cpu: Cpu, el: int) -> bool:
