@@ -6,9 +6,8 @@ Phases are announced to a :class:`Watcher`; the result is a :class:`Launch` that
 import hashlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 from realmkit.arch.errors import RealmkitError
@@ -17,16 +16,11 @@ from realmkit.arch.pas import Pas
 from realmkit.arch.plan import LaunchPlan
 from realmkit.arch.rmi import HashAlgorithm
 from realmkit.attestation import Expectations, ExpectedComponent, TrustAnchor, Verdict, predict_rim, verify
+from realmkit.cli.guest import Guest, Request, build
 from realmkit.cli.observers import Counts, ExceptionLoop
-from realmkit.host.hypervisor import Hypervisor, Outcome, RunningRealm, RunResult
+from realmkit.host.hypervisor import Hypervisor, Outcome, RunningGuest, RunResult
 from realmkit.host.physical_gic import PhysicalGic
-from realmkit.host.rmi import RmiError
-from realmkit.host.vmm import images
 from realmkit.host.vmm.console import Console
-from realmkit.host.vmm.hostcall import HostCallServices
-from realmkit.host.vmm.launch import plan
-from realmkit.host.vmm.layout import RAM_BASE, VmConfig
-from realmkit.host.vmm.machine import build_devices
 from realmkit.machine.platforms import BANK0_MAX, DRAM_STEP, GIB, fvp
 from realmkit.stack import Stack, assemble
 
@@ -34,19 +28,6 @@ REPORT_SCHEMA: Final = 1
 PHASES: Final = ("create", "run", "destroy", "total")
 DIGEST_SIZES: Final = {HashAlgorithm.SHA_256: 32, HashAlgorithm.SHA_512: 64}
 HASH_NAMES: Final = {HashAlgorithm.SHA_256: "sha-256", HashAlgorithm.SHA_512: "sha-512"}
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to launch. ``image`` is the content of a guest image that is called ``name`` in messages."""
-
-    image: bytes
-    name: str
-    config: VmConfig
-    challenge: bytes
-    max_ticks: int | None = None
-    seed: int = 0
-    platform_key: Path | None = None
 
 
 class Watcher(Protocol):
@@ -98,8 +79,7 @@ class Launch:
     granules: RealmGranules = field(default_factory=RealmGranules)
     console: Console = field(default_factory=Console)
     times: dict[str, float] = field(default_factory=dict)
-    plan: LaunchPlan | None = None
-    services: HostCallServices | None = None
+    guest: Guest | None = None
     result: RunResult | None = None
     verdict: Verdict | None = None
     not_scrubbed: int = 0
@@ -108,18 +88,18 @@ class Launch:
     @property
     def outcome(self) -> tuple[str, str]:
         """(outcome, reason); the outcome is ``ok`` only when every promise held."""
-        result, services = self.result, self.services
-        if result is None or services is None:
-            return "failed", "the Realm did not run"
+        result, guest, request = self.result, self.guest, self.request
+        if result is None or guest is None:
+            return "failed", "the guest did not run"
         if self.loop.description:
             return "crashed", self.loop.description
         if result.outcome is not Outcome.POWERED_OFF:
             return result.outcome.value, result.reason
-        if services.failed:
-            return "failed", f"the Realm reports that step {services.failed[0]} failed"
-        if self.verdict is None:
+        if guest.failure:
+            return "failed", guest.failure
+        if self.verdict is None and request.attest and request.realm:
             return "not-attested", "the Realm handed out no attestation token"
-        if not self.verdict.verified:
+        if self.verdict is not None and not self.verdict.verified:
             bad = next(check for check in self.verdict.checks if not check.ok)
             return "not-verified", f"the token does not verify: {bad.name}: {bad.status}"
         if self.granules.held or self.not_scrubbed:
@@ -137,7 +117,7 @@ class Launch:
             "outcome": outcome,
             "reason": reason,
             "realm": {
-                "ipa_width": None if self.plan is None else self.plan.realm.ipa_width,
+                "ipa_width": None if self.guest is None else self.guest.plan.realm.ipa_width,
                 "hash_algo": HASH_NAMES[config.hash_algo],
                 "rim": self.measured.values.get(0, bytes(64))[:digest].hex(),
                 "rem": [self.measured.values.get(n, bytes(64))[:digest].hex() for n in range(1, 5)],
@@ -153,6 +133,7 @@ class Launch:
                 f"{name}_s": round(self.times.get(name, 0.0), 6) for name in ("create", "run", "destroy", "total")
             },
             "teardown": {"granules_not_ns": len(self.granules.held), "granules_not_scrubbed": self.not_scrubbed},
+            "guest": {} if self.guest is None else self.guest.facts(),
         }
 
 
@@ -170,42 +151,41 @@ def platform_dram(guest_memory: int) -> int:
 def prepare(request: Request, watcher: Watcher) -> Launch:
     """Boot a machine for a request, with the observers that the report needs."""
     watcher.phase("boot")
-    counts, loop = Counts(), ExceptionLoop()
-    stack = assemble(fvp(platform_dram(request.config.memory)), seed=request.seed, cpak=request.platform_key)
-    launch = Launch(request, stack, counts, loop)
+    platform = fvp(platform_dram(request.config.memory))
+    stack = assemble(platform, seed=request.seed, cpak=request.platform_key)
+    launch = Launch(request, stack, Counts(), ExceptionLoop())
     launch.console = Console(watcher.console)
-    for observer in (counts, loop, launch.measured, launch.granules):
+    for observer in (launch.counts, launch.loop, launch.measured, launch.granules):
         stack.events.subscribe(observer)
     return launch
 
 
 def execute(launch: Launch, hypervisor: Hypervisor, watcher: Watcher) -> None:
-    """Create, run, attest and destroy. Raises RealmkitError for a request that cannot be; nothing is left then."""
+    """Create, run, destroy and verify. Raises RealmkitError for a request that cannot be; nothing is left then."""
     started = time.perf_counter()
     request = launch.request
-    config = request.config
-    image = images.load(request.image, request.name, RAM_BASE, config.ram_top)
-    launch.plan = plan(config, config.realm(hypervisor.rmi.features()), image)
-    devices = build_devices(config, launch.console)
-    watcher.phase("create")
-    with _timed(launch, "create"):
-        running = hypervisor.create(launch.plan, devices)
-    services = HostCallServices(request.challenge, _shared_reader(hypervisor, running))
-    launch.services = devices.host_calls = services
-    try:
-        watcher.phase("run")
-        launch.loop.on_loop = lambda: setattr(hypervisor, "stop_requested", True)
-        with _timed(launch, "run"):
-            launch.result = _run(hypervisor, running, request.max_ticks)
-    finally:
-        watcher.phase("destroy")
-        with _timed(launch, "destroy"):
-            hypervisor.destroy(running)
-        launch.not_scrubbed = hypervisor.memory.not_scrubbed
-        launch.ticks = hypervisor.port.now()
-    if services.token:
+    with ExitStack() as closing:
+        guest = build(request, request.config.realm(hypervisor.rmi.features()), launch.console, closing)
+        launch.guest = guest
+        watcher.phase("create" if request.realm else "create-vm")
+        create = hypervisor.create if request.realm else hypervisor.create_vm
+        with _timed(launch, "create"):
+            running: RunningGuest = create(guest.plan, guest.devices)
+        try:
+            guest.started(hypervisor, running)
+            watcher.phase("run" if request.realm else "run-vm")
+            launch.loop.on_loop = lambda: setattr(hypervisor, "stop_requested", True)
+            with _timed(launch, "run"):
+                launch.result = _run(hypervisor, running, request.max_ticks)
+        finally:
+            watcher.phase("destroy" if request.realm else "destroy-vm")
+            with _timed(launch, "destroy"):
+                hypervisor.destroy(running)
+            launch.not_scrubbed = hypervisor.memory.not_scrubbed
+            launch.ticks = hypervisor.port.now()
+    if guest.token:
         watcher.phase("verify")
-        launch.verdict = _appraise(launch, launch.plan, services.token)
+        launch.verdict = _appraise(launch, guest.plan, guest.token)
     launch.times["total"] = time.perf_counter() - started
 
 
@@ -243,23 +223,11 @@ def make_hypervisor(launch: Launch) -> Hypervisor:
     )
 
 
-def _run(hypervisor: Hypervisor, running: RunningRealm, max_ticks: int | None) -> RunResult:
+def _run(hypervisor: Hypervisor, running: RunningGuest, max_ticks: int | None) -> RunResult:
     try:
         return hypervisor.run(running, max_ticks=max_ticks)
-    except RmiError as error:
-        return RunResult(Outcome.FAILED, str(error))
     except RealmkitError as error:
-        return RunResult(Outcome.STUCK, str(error))
-
-
-def _shared_reader(hypervisor: Hypervisor, running: RunningRealm) -> Any:
-    bus = hypervisor.port.bus
-
-    def read(ipa: int, size: int) -> bytes | None:
-        pa = running.realm.shared.get(ipa)
-        return None if pa is None else bus.read(Pas.NS, pa, size)
-
-    return read
+        return RunResult(Outcome.FAILED, str(error))
 
 
 @contextmanager

@@ -13,9 +13,12 @@ from rich.console import Console
 
 from realmkit.arch.errors import RealmkitError
 from realmkit.arch.rmi import HashAlgorithm
+from realmkit.arch.time import TICKS_PER_SECOND
 from realmkit.cli import options
-from realmkit.cli.launch import Launch, Request, default_challenge, execute, make_hypervisor, prepare
+from realmkit.cli.guest import CONSOLES, Disk, Request
+from realmkit.cli.launch import Launch, default_challenge, execute, make_hypervisor, prepare
 from realmkit.cli.observers import Trace
+from realmkit.cli.terminal import Keys, StandardInput
 from realmkit.cli.view import LaunchView
 from realmkit.host.hypervisor import Hypervisor
 from realmkit.host.vmm.images import read_file
@@ -36,7 +39,46 @@ def run(
             show_default=False,
         ),
     ] = None,
-    mem: Annotated[str, typer.Option("--mem", "-m", help="Guest memory: 64M, 2G; a bare number counts MiB.")] = "64M",
+    kernel: Annotated[
+        Path | None,
+        typer.Option(
+            "--kernel",
+            "-k",
+            help="Linux kernel, Image or gzip, to boot as the Realm.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
+    initrd: Annotated[
+        Path | None,
+        typer.Option("--initrd", "-i", help="Initramfs for the kernel.", metavar="FILE", show_default=False),
+    ] = None,
+    disk: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--disk",
+            "-d",
+            help="Raw file as a virtio disk; FILE,ro is read-only. Repeatable.",
+            metavar="FILE[,ro]",
+            show_default=False,
+        ),
+    ] = None,
+    params: Annotated[
+        str, typer.Option("--params", "-p", help="Kernel parameters, after realmkit's own.", metavar="STR")
+    ] = "",
+    console: Annotated[
+        str, typer.Option(help="The kernel's console: serial (PL011) or virtio.", metavar="serial|virtio")
+    ] = "serial",
+    no_realm: Annotated[bool, typer.Option("--no-realm", help="Launch as a plain VM, to compare.")] = False,
+    mem: Annotated[
+        str | None,
+        typer.Option(
+            "--mem",
+            "-m",
+            help="Guest memory: 64M, 2G; a bare number counts MiB. Default: 64M, with --kernel 256M.",
+            show_default=False,
+        ),
+    ] = None,
     cpus: Annotated[int, typer.Option("--cpus", "-c", help="Number of VCPUs.")] = 1,
     measurement_algo: Annotated[
         str, typer.Option(help="Hash algorithm of RIM and REMs: sha256 or sha512.", metavar="sha256|sha512")
@@ -47,7 +89,9 @@ def run(
     challenge: Annotated[
         str | None,
         typer.Option(
-            help="The owner's nonce, 32 to 64 bytes. Default: derived from the seed.", metavar="HEX", show_default=False
+            help="The owner's nonce, 32 to 64 bytes. Default: derived from the seed; with --kernel no attestation.",
+            metavar="HEX",
+            show_default=False,
         ),
     ] = None,
     token_out: Annotated[
@@ -93,26 +137,44 @@ def run(
         options.check_writable(path, what)
     if measurement_algo not in _HASHES:
         raise RealmkitError(f"--measurement-algo {measurement_algo!r} is unknown: use {' or '.join(_HASHES)}")
+    if console not in CONSOLES:
+        raise RealmkitError(f"--console {console!r} is unknown: use {' or '.join(CONSOLES)}")
+    if image is not None and kernel is not None:
+        raise RealmkitError("IMAGE and --kernel are both given: use --kernel for Linux, IMAGE for everything else")
+    if kernel is None and (initrd or disk or params or console != "serial"):
+        raise RealmkitError("--initrd, --disk, --params and --console are for Linux: give its Image with --kernel")
+    if no_realm and challenge is not None:
+        raise RealmkitError("--no-realm makes a plain VM, which cannot answer a --challenge: leave one of them out")
+    path = kernel if image is None else image
+    memory = options.size(mem or ("64M" if kernel is None else "256M"))
     request = Request(
-        image=embedded_payload() if image is None else read_file(image),
-        name="the embedded payload" if image is None else str(image),
-        config=VmConfig(options.size(mem), cpus, _HASHES[measurement_algo], options.personalization(realm_pv)),
+        image=embedded_payload() if path is None else read_file(path),
+        name="the embedded payload" if path is None else str(path),
+        config=VmConfig(memory, cpus, _HASHES[measurement_algo], options.personalization(realm_pv)),
         challenge=default_challenge(seed) if challenge is None else options.challenge(challenge),
         max_ticks=max_ticks,
         seed=seed,
         platform_key=platform_key,
+        kernel=kernel is not None,
+        initrd=b"" if initrd is None else read_file(initrd, "initrd"),
+        disks=tuple(map(Disk.parse, disk or ())),
+        params=params,
+        console=console,
+        attest=kernel is None or challenge is not None,
+        realm=not no_realm,
     )
     view = LaunchView(Console(width=None if sys.stdout.isatty() else WIDTH))
     try:
         launch = prepare(request, view)
-        with _tracing(launch, trace), _interruptible(hypervisor := make_hypervisor(launch)):
+        hypervisor = make_hypervisor(launch)
+        with _tracing(launch, trace), _interruptible(launch, hypervisor), _console(launch, hypervisor):
             execute(launch, hypervisor, view)
     finally:
         view.stop()
     if trust_anchor_out is not None:
         options.write_file(trust_anchor_out, launch.stack.trust_anchor_pem(), "the trust anchor")
-    if token_out is not None and launch.services is not None and launch.services.token:
-        options.write_file(token_out, launch.services.token, "the token")
+    if token_out is not None and launch.guest is not None and launch.guest.token:
+        options.write_file(token_out, launch.guest.token, "the token")
     if report is not None:
         options.write_file(report, (json.dumps(launch.report(), indent=2) + "\n").encode(), "the report")
     view.summary(launch)
@@ -140,15 +202,43 @@ def _tracing(launch: Launch, path: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible(hypervisor: Hypervisor) -> Iterator[None]:
-    """Ctrl-C ends the run after the present exit, and teardown follows; the second one is Python's own."""
+def _interruptible(launch: Launch, hypervisor: Hypervisor) -> Iterator[None]:
+    """Ctrl-C asks the guest to power off; the second time, and where it cannot hear that, the run ends."""
 
     def stop(signum: int, frame: Any) -> None:
-        hypervisor.stop_requested = True
-        signal.signal(signal.SIGINT, previous)
+        if stops or launch.guest is None or not launch.guest.ask_to_power_off():
+            hypervisor.stop_requested = True
+        if len(stops) > 1:
+            signal.signal(signal.SIGINT, previous)
+        stops.append(signum)
 
+    stops: list[int] = []
     previous = signal.signal(signal.SIGINT, stop)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
+def _console(launch: Launch, hypervisor: Hypervisor) -> Iterator[None]:
+    """Standard input is the console of a Linux guest. While somebody may type, an idle guest waits in real time."""
+    if not launch.request.kernel:
+        yield
+        return
+
+    def stop() -> None:
+        hypervisor.stop_requested = True
+
+    def idle(until: int | None) -> bool:
+        if not source.interactive:
+            line = source.next_line() if launch.guest is not None and launch.guest.listening else b""
+            launch.console.type(line)
+            return bool(line)
+        ahead = None if until is None else max(until - hypervisor.port.now(), 0) / TICKS_PER_SECOND
+        return source.wait(ahead) or hypervisor.stop_requested
+
+    keys = Keys(launch.console.type, lambda: signal.raise_signal(signal.SIGINT), stop)
+    with StandardInput(keys) as source:
+        hypervisor.on_idle = idle
+        yield

@@ -17,6 +17,9 @@ _PHASES: Final = {
     "create": "creating the Realm: delegate, populate, measure, activate",
     "run": "running the Realm",
     "destroy": "destroying the Realm: reclaim, scrub, undelegate",
+    "create-vm": "creating a plain VM, without protection",
+    "run-vm": "running the plain VM",
+    "destroy-vm": "taking the VM's memory back",
     "verify": "verifying the attestation token as the Realm's owner",
 }
 _MARKS: Final = {True: "[green]ok[/]", False: "[red]FAILED[/]"}
@@ -37,7 +40,7 @@ class LaunchView:
         text = _PHASES[name]
         if not self._at_line_start:
             self._write("\n")
-        if self._console.is_terminal and name != "run":
+        if self._console.is_terminal and name not in ("run", "run-vm"):
             self._status = self._console.status(text)
             self._status.start()
         self._console.print(f"[bold cyan]==[/] {text}", highlight=False)
@@ -88,6 +91,8 @@ def _rows(report: dict[str, Any], times: dict[str, float] | None) -> Iterator[tu
     yield "token", _token_row(attestation)
     for check in attestation["checks"]:
         yield "", f"{_MARKS[check['ok']]} {check['name']}: {escape(check['status'])}"
+    if report["guest"].get("rsi_log"):
+        yield "kernel", escape(report["guest"]["rsi_log"])
     yield "REC exits", _counts_row(report["counts"]["rec_exits"])
     yield "RSI calls", _counts_row(report["counts"]["rsi"])
     yield "RMI calls", f"{sum(report['counts']['rmi'].values())}"

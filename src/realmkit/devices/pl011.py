@@ -70,6 +70,11 @@ class Pl011:
             self._input.extend(data)
             self._receive()
 
+    @property
+    def listening(self) -> bool:
+        """Software has enabled the interrupts of the receiver: characters that arrive will be read."""
+        return bool(self._registers[_IMSC] & (_RX | _RT))
+
     def read(self, offset: int, size: int) -> int:
         """Value of a register; reading DR takes a received character."""
         if offset in _WRITABLE:

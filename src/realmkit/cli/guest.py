@@ -1,0 +1,241 @@
+"""What a launch puts into a guest: image, devicetree parameters, devices, and the way by which its token comes out."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from realmkit.arch.challenge import AnswerReader, encode_challenge, encode_poweroff
+from realmkit.arch.errors import RealmkitError
+from realmkit.arch.pas import Pas
+from realmkit.arch.plan import LaunchPlan, RealmConfiguration
+from realmkit.devices.pl011 import Pl011
+from realmkit.host.guest import GuestDevices
+from realmkit.host.hypervisor import Hypervisor, RunningGuest, RunningRealm
+from realmkit.host.vmm import images
+from realmkit.host.vmm.console import Console
+from realmkit.host.vmm.hostcall import HostCallServices
+from realmkit.host.vmm.launch import earlycon, plan
+from realmkit.host.vmm.layout import RAM_BASE, VmConfig
+from realmkit.host.vmm.machine import build_devices
+from realmkit.host.vmm.virtio import ATTESTATION_PORT, CONSOLE_PORT, DiskFile, VirtioDevices
+
+CONSOLES: Final = {"serial": "ttyAMA0", "virtio": "hvc0"}
+_RSI_LINE: Final = "RSI version"
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A raw file as a virtio block device."""
+
+    path: Path
+    read_only: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> "Disk":
+        """``FILE`` or ``FILE,ro``, as kvmtool has it."""
+        name, comma, mode = text.rpartition(",")
+        if comma and mode in ("ro", "rw"):
+            return cls(Path(name), mode == "ro")
+        return cls(Path(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to launch. ``image`` is the content of a guest image that is called ``name`` in messages.
+
+    ``kernel``: the image is a Linux kernel; it gets virtio devices, ``params`` after the default ones, and hands its
+    token out through the attestation port, if ``attest`` is set. Other images use RSI_HOST_CALL, and must.
+    ``realm`` False makes a plain VM.
+    """
+
+    image: bytes
+    name: str
+    config: VmConfig
+    challenge: bytes
+    max_ticks: int | None = None
+    seed: int = 0
+    platform_key: Path | None = None
+    kernel: bool = False
+    initrd: bytes = b""
+    disks: tuple[Disk, ...] = ()
+    params: str = ""
+    console: str = "serial"
+    attest: bool = True
+    realm: bool = True
+
+    @property
+    def seed_bytes(self) -> bytes:
+        """The seed for devices."""
+        return f"realmkit devices {self.seed}".encode()
+
+
+class Guest(Protocol):
+    """A guest that is ready to be created, and what it handed out."""
+
+    plan: LaunchPlan
+    devices: GuestDevices
+
+    def started(self, hypervisor: Hypervisor, running: RunningGuest) -> None:
+        """The guest exists."""
+
+    def ask_to_power_off(self) -> bool:
+        """Ask it to end, from any thread; whether it has a way to hear that."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether what is typed now will be read."""
+
+    @property
+    def token(self) -> bytes:
+        """The token that it handed out, or nothing."""
+
+    @property
+    def failure(self) -> str:
+        """What it says went wrong, or nothing."""
+
+    def facts(self) -> dict[str, object]:
+        """What the report says of it."""
+
+
+class PayloadGuest:
+    """A bare-metal program that speaks RSI_HOST_CALL (:mod:`realmkit.host.vmm.hostcall`)."""
+
+    def __init__(self, request: Request, realm: RealmConfiguration, console: Console) -> None:
+        config = request.config
+        image = images.load(request.image, request.name, RAM_BASE, config.ram_top)
+        self.plan = plan(config, realm, image, request.params, initrd=request.initrd)
+        self.devices = build_devices(config, console)
+        self._challenge = request.challenge
+        self._services: HostCallServices | None = None
+
+    def started(self, hypervisor: Hypervisor, running: RunningGuest) -> None:
+        """Serve host calls."""
+        bus = hypervisor.port.bus
+        shared = running.realm.shared if isinstance(running, RunningRealm) else {}
+
+        def read(ipa: int, size: int) -> bytes | None:
+            pa = shared.get(ipa)
+            return None if pa is None else bus.read(Pas.NS, pa, size)
+
+        self._services = self.devices.host_calls = HostCallServices(self._challenge, read)
+
+    def ask_to_power_off(self) -> bool:
+        """Bare metal does not listen."""
+        return False
+
+    @property
+    def listening(self) -> bool:
+        """Bare metal gets no input."""
+        return False
+
+    @property
+    def token(self) -> bytes:
+        """What came by host call."""
+        return b"" if self._services is None else self._services.token
+
+    @property
+    def failure(self) -> str:
+        """The first step that it reported as failed."""
+        failed = () if self._services is None else self._services.failed
+        return f"the Realm reports that step {failed[0]} failed" if failed else ""
+
+    def facts(self) -> dict[str, object]:
+        """Nothing that the rest of the report does not say."""
+        return {}
+
+
+class LinuxGuest:
+    """A Linux kernel with virtio devices and an attestation port (:mod:`realmkit.arch.challenge`)."""
+
+    def __init__(self, request: Request, realm: RealmConfiguration, console: Console, closing: ExitStack) -> None:
+        config = request.config
+        disks = [closing.enter_context(DiskFile(d.path, read_only=d.read_only)) for d in request.disks]
+        self._virtio = VirtioDevices(console.write, self._from_port, disks, seed=request.seed_bytes)
+        self._console = console
+        self._power_off = False
+        self._on_virtio = request.console == "virtio"
+        self._answers = AnswerReader()
+        self._token = b""
+        self._error = ""
+        self._provider = ""
+        self._log: tuple[str, ...] = ()
+        defaults = "" if "console=" in request.params else f"console={CONSOLES[request.console]} "
+        bootargs = earlycon(f"{defaults}{request.params}".strip(), realm if request.realm else None)
+        image = images.load(request.image, request.name, RAM_BASE, config.ram_top)
+        if image.kind != "linux":
+            raise RealmkitError(f"{request.name} is no Linux Image but a {image.kind} file: launch it without --kernel")
+        self.plan = plan(config, realm, image, bootargs, initrd=request.initrd, virtio=self._virtio.regions)
+        self.devices = build_devices(config, console)
+        self.devices.windows += self._virtio.windows(self.devices.gic, access_platform=request.realm)
+        self.devices.connect = self._virtio.memory.connect
+        self.devices.poll = self._poll
+        if self._on_virtio:
+            console.attach(self._to_virtio_console)
+        if request.attest:
+            self._virtio.console.feed(ATTESTATION_PORT, encode_challenge(request.challenge))
+
+    def _from_port(self, data: bytes) -> None:
+        try:
+            answers = self._answers.feed(data)
+        except RealmkitError as error:
+            self._error = str(error)
+            return
+        for answer in answers:
+            self._token, self._error = answer.token, answer.error
+            self._provider, self._log = answer.provider, answer.log
+
+    def started(self, hypervisor: Hypervisor, running: RunningGuest) -> None:
+        """All that Linux needs is there."""
+
+    def _to_virtio_console(self, data: bytes) -> None:
+        self._virtio.console.feed(CONSOLE_PORT, data)
+
+    @property
+    def listening(self) -> bool:
+        """The console's driver has it open."""
+        if self._on_virtio:
+            return self._virtio.console.ports[CONSOLE_PORT].opened
+        uart = self.devices.windows[0].device
+        return isinstance(uart, Pl011) and uart.listening
+
+    def _poll(self, now: int) -> None:
+        """The one place where the outside reaches the guest."""
+        if self._power_off:
+            self._power_off = False
+            self._virtio.console.feed(ATTESTATION_PORT, encode_poweroff())
+        self._console.poll(now)
+
+    def ask_to_power_off(self) -> bool:
+        """Our init hears this on the attestation port."""
+        self._power_off = True
+        return True
+
+    @property
+    def token(self) -> bytes:
+        """What came through the port."""
+        return self._token
+
+    @property
+    def failure(self) -> str:
+        """Why there is no token."""
+        return f"the guest gave no token: {self._error}" if self._error else ""
+
+    def facts(self) -> dict[str, object]:
+        """Which kernel interface made the report, what the kernel logged of RSI, what devices refused."""
+        rsi = next((line for line in self._log if _RSI_LINE in line), None)
+        if rsi is None:
+            rsi = next((line for line in self._console.text.splitlines() if _RSI_LINE in line), None)
+        return {
+            "report_provider": self._provider or None,
+            "rsi_log": None if rsi is None else rsi.strip(),
+            "devices_refused": list(self._virtio.reports),
+            "unknown_accesses": list(self.devices.unknown),
+        }
+
+
+def build(request: Request, realm: RealmConfiguration, console: Console, closing: ExitStack) -> Guest:
+    """The guest of a request; files that it keeps open are closed with ``closing``."""
+    if request.kernel:
+        return LinuxGuest(request, realm, console, closing)
+    return PayloadGuest(request, realm, console)
