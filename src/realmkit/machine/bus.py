@@ -14,13 +14,14 @@ from realmkit.machine.gpc import GranuleProtection
 from realmkit.machine.memory import PhysicalMemory
 from realmkit.machine.port import ExternalAbort, GranuleProtectionFault
 
-WINDOWS: Final = 1 << 16
+REMEMBERED: Final = 1 << 16
 """Granules of one physical address space that the buses remember at most (256 MB); then they start again."""
 
-_ZERO_GRANULE: Final = memoryview(bytes(GRANULE_SIZE)).cast("Q")
+_ZERO_GRANULE: Final = bytes(GRANULE_SIZE)
 _DEVICE_SIZES: Final = frozenset({1, 2, 4, 8})
 _PA_LIMIT: Final = 1 << 52
-_Windows = dict[int, "memoryview[int]"]
+_Offsets = dict[int, int]
+"""Granule number to its place in the memory's buffer."""
 
 
 class MappedDevice(NamedTuple):
@@ -64,19 +65,19 @@ class DeviceMap:
 class Interconnect:
     """Memory, devices and the check, joined; what the buses of a machine share.
 
-    Remembers, per physical address space, the host memory of granules whose check has passed, until their granule
+    Remembers, per physical address space, the place in host memory of granules whose check has passed, until their granule
     protection information is invalidated: the same life as an entry of the check's own cache.
     """
 
-    __slots__ = ("_windows", "code_listeners", "devices", "gpc", "memory", "reads", "watched", "writes")
+    __slots__ = ("_remembered", "code_listeners", "devices", "gpc", "memory", "reads", "watched", "writes")
 
     def __init__(self, memory: PhysicalMemory, gpc: GranuleProtection, devices: DeviceMap | None = None) -> None:
         self.memory = memory
         self.gpc = gpc
         self.devices = DeviceMap() if devices is None else devices
-        self.reads: tuple[_Windows, ...] = tuple({} for _ in Pas)
-        self.writes: tuple[_Windows, ...] = tuple({} for _ in Pas)
-        self._windows = (*self.reads, *self.writes)
+        self.reads: tuple[_Offsets, ...] = tuple({} for _ in Pas)
+        self.writes: tuple[_Offsets, ...] = tuple({} for _ in Pas)
+        self._remembered = (*self.reads, *self.writes)
         self.watched: set[int] = set()
         self.code_listeners: list[Callable[[int], None]] = []
         """Called with the address of a granule that :meth:`watch_code` has marked when a bus writes to it."""
@@ -90,11 +91,11 @@ class Interconnect:
         """Report the next write of a bus to this granule, once: an engine holds translated code of it."""
         granule = pa >> GRANULE_SHIFT
         self.watched.add(granule)
-        for windows in self.writes:
-            windows.pop(granule, None)
+        for offsets in self.writes:
+            offsets.pop(granule, None)
 
-    def remember(self, pas: Pas, pa: int, write: bool) -> "memoryview[int] | None":
-        """Check a granule and give its host memory for this and the next accesses; None where no RAM is.
+    def remember(self, pas: Pas, pa: int, write: bool) -> int | None:
+        """Check a granule and give its place in host memory for this and the next accesses; None where no RAM is.
 
         Raises GranuleProtectionFault when the check fails. A write to a watched granule is reported here, just before
         it happens: nothing runs in between.
@@ -102,8 +103,8 @@ class Interconnect:
         fault = self.gpc.check(pas, pa)
         if fault is not None:
             raise GranuleProtectionFault(pas, pa, fault.gpi, write)
-        window = self.memory.granule_words(pa)
-        if window is None:
+        offset = self.memory.granule_offset(pa)
+        if offset is None:
             return None
         granule = pa >> GRANULE_SHIFT
         if write and granule in self.watched:
@@ -111,30 +112,31 @@ class Interconnect:
             for listener in self.code_listeners:
                 listener(granule << GRANULE_SHIFT)
         kept = (self.writes if write else self.reads)[pas]
-        if len(kept) >= WINDOWS:
+        if len(kept) >= REMEMBERED:
             kept.clear()
-        kept[granule] = window
-        return window
+        kept[granule] = offset
+        return offset
 
     def _forget(self, pa: int, size: int) -> None:
         if size == GRANULE_SIZE:
             granule = pa >> GRANULE_SHIFT
-            for windows in self._windows:
-                if granule in windows:
-                    del windows[granule]
+            for offsets in self._remembered:
+                if granule in offsets:
+                    del offsets[granule]
         else:
-            for windows in self._windows:
-                windows.clear()
+            for offsets in self._remembered:
+                offsets.clear()
 
 
 class CheckedBus:
     """Physical memory as one security state may use it (:class:`realmkit.machine.port.Bus`)."""
 
-    __slots__ = ("_interconnect", "_reachable", "_reads", "_writes", "state")
+    __slots__ = ("_buffer", "_interconnect", "_reachable", "_reads", "_words", "_writes", "state")
 
     def __init__(self, state: SecurityState, interconnect: Interconnect) -> None:
         self.state = state
         self._interconnect = interconnect
+        self._buffer, self._words = interconnect.memory.buffer, interconnect.memory.words
         self._reachable = tuple(pas in REACHABLE[state] for pas in Pas)
         # A physical address space that this state cannot name has an empty dictionary for ever: accesses to it
         # leave the fast path and are refused there.
@@ -143,28 +145,29 @@ class CheckedBus:
 
     def read64(self, pas: Pas, pa: int) -> int:
         """Read an aligned 64-bit word."""
-        window = self._reads[pas].get(pa >> 12)
-        if window is None or pa & 7:
+        granule = self._reads[pas].get(pa >> 12)
+        if granule is None or pa & 7:
             return self._read64(pas, pa)
-        return window[(pa & 0xFFF) >> 3]
+        return self._words[granule + (pa & 0xFFF) >> 3]
 
     def write64(self, pas: Pas, pa: int, value: int) -> None:
         """Write an aligned 64-bit word."""
-        window = self._writes[pas].get(pa >> 12)
-        if window is None or pa & 7:
+        granule = self._writes[pas].get(pa >> 12)
+        if granule is None or pa & 7:
             self._write64(pas, pa, value)
         else:
-            window[(pa & 0xFFF) >> 3] = value
+            self._words[granule + (pa & 0xFFF) >> 3] = value
 
     def read(self, pas: Pas, pa: int, size: int) -> bytes:
         """Read bytes."""
         offset = pa & 0xFFF
         if 0 < size <= 4096 - offset:
-            window = self._reads[pas].get(pa >> 12)
-            if window is None:
-                window = self._window(pas, pa, size, False)
-            if window is not None:
-                return window.tobytes() if size == 4096 else window.cast("B")[offset : offset + size].tobytes()
+            granule = self._reads[pas].get(pa >> 12)
+            if granule is None:
+                granule = self._granule(pas, pa, size, False)
+            if granule is not None:
+                start = granule + offset
+                return self._buffer[start : start + size].tobytes()
         elif self._check(pas, pa, size, False):
             return self._interconnect.memory.read(pa, size)
         found = self._device(pas, pa, size, False)
@@ -175,11 +178,12 @@ class CheckedBus:
         offset = pa & 0xFFF
         size = len(data)
         if 0 < size <= 4096 - offset:
-            window = self._writes[pas].get(pa >> 12)
-            if window is None:
-                window = self._window(pas, pa, size, True)
-            if window is not None:
-                window.cast("B")[offset : offset + size] = data
+            granule = self._writes[pas].get(pa >> 12)
+            if granule is None:
+                granule = self._granule(pas, pa, size, True)
+            if granule is not None:
+                start = granule + offset
+                self._buffer[start : start + size] = data
                 return
         elif self._check(pas, pa, size, True):
             self._interconnect.memory.write(pa, data)
@@ -190,11 +194,11 @@ class CheckedBus:
     def zero(self, pas: Pas, pa: int, size: int) -> None:
         """Fill with zeros."""
         if size == 4096 and not pa & 0xFFF:
-            window = self._writes[pas].get(pa >> 12)
-            if window is None:
-                window = self._window(pas, pa, size, True)
-            if window is not None:
-                window[:] = _ZERO_GRANULE
+            granule = self._writes[pas].get(pa >> 12)
+            if granule is None:
+                granule = self._granule(pas, pa, size, True)
+            if granule is not None:
+                self._buffer[granule : granule + 4096] = _ZERO_GRANULE
                 return
         elif self._check(pas, pa, size, True):
             self._interconnect.memory.zero(pa, size)
@@ -202,8 +206,8 @@ class CheckedBus:
         found = self._device(pas, pa, size, True)
         found.device.write(pa - found.base, size, 0)
 
-    def _window(self, pas: Pas, pa: int, size: int, write: bool) -> "memoryview[int] | None":
-        """Check an access inside one granule: its memory, or None where a device may answer."""
+    def _granule(self, pas: Pas, pa: int, size: int, write: bool) -> int | None:
+        """Check an access inside one granule: the granule's place in memory, or None where a device may answer."""
         self._admit(pas, pa, size, write)
         return self._interconnect.remember(pas, pa, write)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from realmkit.arch.errors import InternalError, RealmkitError
+from realmkit.arch.errors import InternalError
 from realmkit.arch.events import EventHub
 from realmkit.arch.gic import PPI_MAINTENANCE
 from realmkit.arch.pas import GRANULE_SHIFT, GRANULE_SIZE, Pas, SecurityState
@@ -81,8 +81,6 @@ class Machine:
         self._active: Pe | None = None
         self.pes = tuple(Pe(self, n, Cpu(n, MachineServices(self, n))) for n in range(len(platform.mpidrs)))
         self._host_start: Callable[[int, int, int], None] | None = None
-        self._monitor: El3Software | None = None
-        self._realm_el2: El2Software | None = None
         self.gpc.listeners.append(self._granule_changed)
         self.interconnect.code_listeners.append(self._code_changed)
 
@@ -90,21 +88,8 @@ class Machine:
 
     def install(self, monitor: El3Software, realm_el2: El2Software) -> None:
         """Put the Monitor at EL3 and the RMM at R-EL2."""
-        self._monitor, self._realm_el2 = monitor, realm_el2
-
-    @property
-    def monitor(self) -> El3Software:
-        """Software at EL3."""
-        if self._monitor is None:
-            raise RealmkitError("no Monitor is installed: use realmkit.stack to put a machine together")
-        return self._monitor
-
-    @property
-    def realm_el2(self) -> El2Software:
-        """Software at R-EL2."""
-        if self._realm_el2 is None:
-            raise RealmkitError("no RMM is installed: use realmkit.stack to put a machine together")
-        return self._realm_el2
+        for pe in self.pes:
+            pe.install(monitor, realm_el2)
 
     def dma(self, name: str, pas: Pas) -> DmaMaster:
         """A new bus master whose accesses carry ``pas``; NS masters belong to the Non-secure state."""

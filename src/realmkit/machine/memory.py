@@ -1,4 +1,4 @@
-"""Physical memory: sparse, one host mapping per range of RAM, shared by every engine and every bus.
+"""Physical memory: sparse, one host mapping of all RAM, shared by every engine and every bus.
 
 Nothing here checks who asks: :mod:`realmkit.machine.bus` does, and is what software is given.
 """
@@ -12,12 +12,10 @@ from itertools import pairwise
 from typing import Final
 
 from realmkit.arch.errors import RealmkitError
-from realmkit.arch.pas import GRANULE_MASK, GRANULE_SHIFT, GRANULE_SIZE
+from realmkit.arch.pas import GRANULE_MASK, GRANULE_SIZE
 from realmkit.machine.platform import AddressRange
 
 _MAP_NORESERVE: Final[int] = getattr(mmap, "MAP_NORESERVE", 0x4000)
-_WORDS_SHIFT: Final = GRANULE_SHIFT - 3
-_WORDS_PER_GRANULE: Final = GRANULE_SIZE >> 3
 _DISCARD_FROM: Final = 1 << 20
 """Bytes from which zeroing gives host pages back instead of writing them."""
 
@@ -38,11 +36,10 @@ class MemoryRegion:
     size: int
     buffer: memoryview = field(repr=False)
     """The range as bytes."""
-    words: "memoryview[int]" = field(repr=False)
-    """The range as 64-bit words in the architecture's byte order (little-endian)."""
     host_address: int
     """Where the range lies in this process, for engines that map it directly."""
-    backing: mmap.mmap = field(repr=False)
+    host_offset: int
+    """Where it begins in :attr:`PhysicalMemory.buffer`."""
 
     @property
     def end(self) -> int:
@@ -54,18 +51,31 @@ class PhysicalMemory:
     """RAM of a platform. Untouched memory reads as zero and costs nothing, however large the platform is.
 
     ``ranges`` are granule aligned and do not overlap. An access that is not inside one range raises
-    :class:`UnbackedError`.
+    :class:`UnbackedError`. ``buffer`` and ``words`` are all ranges one after the other, as bytes and as 64-bit words in
+    the architecture's byte order (little-endian): buses go there with the :meth:`granule_offset` of checked granules.
     """
 
     def __init__(self, ranges: Iterable[AddressRange]) -> None:
         if sys.byteorder != "little":
             raise RealmkitError("realmkit needs a little-endian machine: simulated memory is shared with the engine")
-        self.regions: tuple[MemoryRegion, ...] = tuple(_map(r) for r in ranges)
-        ordered = sorted(self.regions, key=lambda region: region.base)
-        for lower, upper in pairwise(ordered):
+        spans = tuple(ranges)
+        for span in spans:
+            if (span.base | span.size) & GRANULE_MASK or span.size <= 0:
+                raise RealmkitError(f"memory range {span} is not a whole number of {GRANULE_SIZE}-byte granules")
+        for lower, upper in pairwise(sorted(spans)):
             if lower.end > upper.base:
                 raise RealmkitError(f"memory ranges overlap at {upper.base:#x}")
-        self._words = tuple((region.base, region.end, region.words) for region in self.regions)
+        self._backing = _reserve(sum(span.size for span in spans))
+        self.buffer = memoryview(self._backing)
+        self.words = self.buffer.cast("Q")
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._backing))
+        regions, offset = [], 0
+        for span in spans:
+            part = self.buffer[offset : offset + span.size]
+            regions.append(MemoryRegion(span.base, span.size, part, start + offset, offset))
+            offset += span.size
+        self.regions: tuple[MemoryRegion, ...] = tuple(regions)
+        self._places = tuple((region.base, region.end, region.host_offset - region.base) for region in regions)
 
     def region_at(self, pa: int) -> MemoryRegion | None:
         """The range that holds ``pa``, or None."""
@@ -74,26 +84,30 @@ class PhysicalMemory:
                 return region
         return None
 
+    def granule_offset(self, pa: int) -> int | None:
+        """Where in ``buffer`` the granule begins that holds ``pa``, or None where there is no RAM."""
+        for base, end, distance in self._places:
+            if base <= pa < end:
+                return (pa & ~GRANULE_MASK) + distance
+        return None
+
     def granule_words(self, pa: int) -> "memoryview[int] | None":
         """The granule that holds ``pa`` as 512 words of host memory, or None where there is no RAM."""
-        for base, end, words in self._words:
-            if base <= pa < end:
-                first = (pa - base) >> GRANULE_SHIFT << _WORDS_SHIFT
-                return words[first : first + _WORDS_PER_GRANULE]
-        return None
+        offset = self.granule_offset(pa)
+        return None if offset is None else self.words[offset >> 3 : (offset + GRANULE_SIZE) >> 3]
 
     def read64(self, pa: int) -> int:
         """The aligned 64-bit word at ``pa``."""
-        for base, end, words in self._words:
+        for base, end, distance in self._places:
             if base <= pa < end:
-                return words[(pa - base) >> 3]
+                return self.words[(pa + distance) >> 3]
         raise UnbackedError(pa)
 
     def write64(self, pa: int, value: int) -> None:
         """Write the aligned 64-bit word at ``pa``."""
-        for base, end, words in self._words:
+        for base, end, distance in self._places:
             if base <= pa < end:
-                words[(pa - base) >> 3] = value
+                self.words[(pa + distance) >> 3] = value
                 return
         raise UnbackedError(pa)
 
@@ -112,11 +126,11 @@ class PhysicalMemory:
     def zero(self, pa: int, size: int) -> None:
         """Fill ``size`` bytes from ``pa`` with zeros; large ranges cost as much as was ever touched in them."""
         region = self._holding(pa, size)
-        offset = pa - region.base
+        offset = pa - region.base + region.host_offset
         if size >= _DISCARD_FROM and not (offset | size) & (mmap.PAGESIZE - 1):
-            region.backing.madvise(mmap.MADV_DONTNEED, offset, size)
+            self._backing.madvise(mmap.MADV_DONTNEED, offset, size)
         else:
-            region.buffer[offset : offset + size] = bytes(size)
+            self.buffer[offset : offset + size] = bytes(size)
 
     def _holding(self, pa: int, size: int) -> MemoryRegion:
         region = self.region_at(pa)
@@ -125,16 +139,11 @@ class PhysicalMemory:
         return region
 
 
-def _map(span: AddressRange) -> MemoryRegion:
-    if (span.base | span.size) & GRANULE_MASK or span.size <= 0:
-        raise RealmkitError(f"memory range {span} is not a whole number of {GRANULE_SIZE}-byte granules")
+def _reserve(size: int) -> mmap.mmap:
     try:
-        backing = mmap.mmap(-1, span.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
+        return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE)
     except (OSError, OverflowError, ValueError) as error:
         raise RealmkitError(
-            f"cannot reserve {span.size:#x} bytes of address space for memory range {span} ({error}): choose a smaller "
+            f"cannot reserve {size:#x} bytes of address space for the platform's memory ({error}): choose a smaller "
             "platform or raise this process's address space limit"
         ) from error
-    buffer = memoryview(backing)
-    address = ctypes.addressof(ctypes.c_char.from_buffer(backing))
-    return MemoryRegion(span.base, span.size, buffer, buffer.cast("Q"), address, backing)

@@ -14,7 +14,7 @@ from realmkit.arch.events import EventHub, WorldSwitch
 from realmkit.arch.pas import SecurityState
 from realmkit.arch.time import CHARGE_WORLD_SWITCH
 from realmkit.machine.core import Cpu
-from realmkit.machine.port import Bus, CpuContext, ExceptionInfo
+from realmkit.machine.port import Bus, CpuContext, El2Software, El3Software, ExceptionInfo
 
 if TYPE_CHECKING:
     from greenlet import greenlet
@@ -31,7 +31,10 @@ class Pe:
     """One PE: state that outlives a slice."""
 
     __slots__ = (
+        "_events",
         "_machine",
+        "_monitor",
+        "_realm_el2",
         "_smc_result",
         "cpu",
         "current",
@@ -51,6 +54,9 @@ class Pe:
 
     def __init__(self, machine: Machine, index: int, cpu: Cpu) -> None:
         self._machine = machine
+        self._events = machine.events
+        self._monitor: El3Software | None = None
+        self._realm_el2: El2Software | None = None
         self.index = index
         self.cpu = cpu
         self.world = NS
@@ -74,6 +80,10 @@ class Pe:
         self.realm_port = RealmPort(machine, self)
         self.monitor_port = MonitorPort(machine, self)
 
+    def install(self, monitor: El3Software, realm_el2: El2Software) -> None:
+        """What runs at EL3 and at R-EL2."""
+        self._monitor, self._realm_el2 = monitor, realm_el2
+
     def boot(self, firmware: Callable[[], None]) -> None:
         """Let ``firmware`` boot the Realm world on this PE; it ends in the Non-secure state."""
         self.world = REALM
@@ -84,9 +94,11 @@ class Pe:
 
     def smc(self, state: SecurityState, x: Sequence[int]) -> Sequence[int] | None:
         """SMC from EL2 (or Non-secure EL1) of ``state``: the results, or None while a REC runs."""
+        if self._monitor is None:
+            raise RealmkitError("no Monitor is installed: use realmkit.stack to put a machine together")
         outer = self._smc_result
         self._smc_result = None
-        self._machine.monitor.on_smc(self.monitor_port, state, x)
+        self._monitor.on_smc(self.monitor_port, state, x)
         result = self._smc_result
         if state is REALM:
             self._smc_result = outer if self.world is REALM else result
@@ -104,10 +116,10 @@ class Pe:
 
     def invoke(self, state: SecurityState, x: Sequence[int]) -> None:
         """World switch to EL2 of ``state`` at its SMC entry."""
-        if state is not REALM:
+        if state is not REALM or self._realm_el2 is None:
             raise InternalError(f"no software at EL2 of the {state.name} state")
         self._switch(REALM)
-        self._machine.realm_el2.on_smc(self.realm_port, x)
+        self._realm_el2.on_smc(self.realm_port, x)
 
     def complete(self, state: SecurityState, x: Sequence[int]) -> None:
         """Give results to the software of ``state`` that executed the SMC."""
@@ -121,10 +133,9 @@ class Pe:
 
     def _switch(self, state: SecurityState) -> None:
         if state is not self.world:
-            self.cpu.charge(CHARGE_WORLD_SWITCH)
-            events = self._machine.events
-            if events.active:
-                events.emit(WorldSwitch(self.cpu.now(), self.index, self.world.name, state.name))
+            self.cpu.time += CHARGE_WORLD_SWITCH
+            if self._events.active:
+                self._events.emit(WorldSwitch(self.cpu.time, self.index, self.world.name, state.name))
             self.world = state
 
     # ---- exceptions ----
@@ -140,7 +151,9 @@ class Pe:
             return self.current is ctx
         if self.world is REALM:
             self.current = None
-            self._machine.realm_el2.on_exception(self.realm_port, ctx, exc)
+            if self._realm_el2 is None:
+                raise InternalError("a context runs in the Realm state, where no software is installed at EL2")
+            self._realm_el2.on_exception(self.realm_port, ctx, exc)
             return self.current is ctx and self.world is REALM
         self.guest_exit = exc
         self.current = None
@@ -240,7 +253,7 @@ class NonSecurePort(_Port):
         if len(args) > 7:
             raise RealmkitError(f"an SMC passes at most X1-X7, got {len(args)} arguments")
         pe = self._pe
-        pe.cpu.charge(self._machine.smc_charge)
+        self.charge(self._machine.smc_charge)
         realm_port = pe.realm_port
         realm_port.refusal = None
         result = pe.smc(NS, (fid, *args, *_REST[len(args)]))

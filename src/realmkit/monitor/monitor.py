@@ -21,6 +21,7 @@ from realmkit.monitor.rmm_services import ARGUMENTS, RESULTS, STATUS_NAMES, RmmS
 _NS: Final = SecurityState.NS
 _REALM: Final = SecurityState.REALM
 _FID: Final = 0xFFFF_FFFF
+_FUNCTION: Final = _FID & ~SVE_HINT
 _RMI_FIRST: Final = smccc.RMI_RANGE.start
 _RMI_LAST: Final = smccc.RMI_RANGE.stop - 1
 _GENERAL: Final = frozenset({smccc.SMCCC_VERSION, smccc.SMCCC_ARCH_FEATURES})
@@ -106,7 +107,7 @@ class Monitor:
         """Route an SMC by the state of its caller and its function identifier, W0."""
         fid = x[0] & _FID
         if state is _NS:
-            function = fid & ~SVE_HINT
+            function = fid & _FUNCTION
             if _RMI_FIRST <= function <= _RMI_LAST:
                 self._forward(port, fid, x)
             else:
