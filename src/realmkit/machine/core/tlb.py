@@ -22,8 +22,8 @@ Translation = tuple[int, int]
 """Physical address of the page, and permissions for the engine."""
 
 
-class Half:
-    """Translations of one half of the address space at one privilege; ``asid`` is None where all ASIDs share it."""
+class Part:
+    """Translations of pages at one privilege: those of one ASID, or (``asid`` None) global ones of the upper half."""
 
     __slots__ = ("asid", "blocks", "code", "data", "el2")
 
@@ -36,13 +36,37 @@ class Half:
 
 
 class Space(NamedTuple):
-    """Both halves under one image of the registers."""
+    """All translations under one image of the registers: ``own`` belong to its ASID, ``shared`` are global."""
 
     controls: Controls
     privileged: bool
     pan: bool
-    lower: Half
-    upper: Half
+    own: Part
+    shared: Part
+
+    def code(self, page: int) -> Translation | None:
+        """The translation of a page that has been executed."""
+        return self.shared.code.get(page) or self.own.code.get(page)
+
+    def data(self, page: int) -> Translation | None:
+        """The translation of a page that has been read or written."""
+        return self.shared.data.get(page) or self.own.data.get(page)
+
+    def keep(self, page: int, code: bool, found: Translation, reach: int, not_global: bool) -> None:
+        """Remember a translation whose descriptor maps ``1 << reach`` bytes.
+
+        Global entries of the lower half would belong to all ASIDs at once: they are for the engine alone.
+        """
+        if not_global or self.own.el2:
+            part = self.own
+        elif page & UPPER_PAGE:
+            part = self.shared
+        else:
+            return
+        (part.code if code else part.data)[page] = found
+        if reach > _PAGE_SHIFT:
+            pages = reach - _PAGE_SHIFT
+            part.blocks.add((pages, page >> pages))
 
 
 class TranslationCache:
@@ -53,7 +77,7 @@ class TranslationCache:
     def __init__(self) -> None:
         self.spaces: dict[tuple[int, bytes], Space] = {}
         """By EL and PAN, and the image of the registers."""
-        self._halves: dict[tuple[object, ...], Half] = {}
+        self._halves: dict[tuple[object, ...], Part] = {}
 
     def space(self, key: tuple[int, bytes], el: int, pan: bool, controls: Controls) -> Space:
         """Make the space of new register values."""
@@ -61,36 +85,23 @@ class TranslationCache:
             self.clear()
         c = controls
         if c.el2:
-            half = self._half((el, c.sctlr, c.tcr, c.mair, c.ttbr0), None, True)
-            space = Space(c, True, False, half, half)
+            own = self._part((el, c.sctlr, c.tcr, c.mair, c.ttbr0), None, True)
+            space = Space(c, True, False, own, own)
         else:
             common = (el, pan, c.sctlr, c.tcr, c.mair, c.vttbr, c.vtcr, c.hcr)
             asid = (c.ttbr1 if c.tcr & _A1 else c.ttbr0) >> 48
-            lower = self._half((*common, c.ttbr0 & _ADDRESS, asid), asid, False)
-            upper = self._half((*common, c.ttbr1 & _ADDRESS), None, False)
-            space = Space(c, el > 0, pan, lower, upper)
+            ttbr0, ttbr1 = c.ttbr0 & _ADDRESS, c.ttbr1 & _ADDRESS
+            own = self._part((*common, ttbr0, ttbr1, asid), asid, False)
+            shared = self._part((*common, ttbr1), None, False)
+            space = Space(c, el > 0, pan, own, shared)
         self.spaces[key] = space
         return space
 
-    def _half(self, key: tuple[object, ...], asid: int | None, el2: bool) -> Half:
-        half = self._halves.get(key)
-        if half is None:
-            half = self._halves[key] = Half(asid, el2)
-        return half
-
-    @staticmethod
-    def keep(half: Half, page: int, code: bool, found: Translation, reach: int, not_global: bool) -> None:
-        """Remember a translation whose descriptor maps ``1 << reach`` bytes.
-
-        Half spaces that ASIDs share hold global entries, the others the entries of their ASID; what does not belong to
-        its half is for the engine alone.
-        """
-        if not half.el2 and not_global is (half.asid is None):
-            return
-        (half.code if code else half.data)[page] = found
-        if reach > _PAGE_SHIFT:
-            pages = reach - _PAGE_SHIFT
-            half.blocks.add((pages, page >> pages))
+    def _part(self, key: tuple[object, ...], asid: int | None, el2: bool) -> Part:
+        part = self._halves.get(key)
+        if part is None:
+            part = self._halves[key] = Part(asid, el2)
+        return part
 
     def clear(self) -> None:
         """Forget everything."""
@@ -99,9 +110,9 @@ class TranslationCache:
 
     def forget_asid(self, asid: int) -> None:
         """Forget the entries of an ASID."""
-        for half in self._halves.values():
-            if half.asid == asid:
-                _empty(half)
+        for part in self._halves.values():
+            if part.asid == asid:
+                _empty(part)
 
     def forget_page(self, page: int, asid: int | None, el2: bool) -> bool:
         """Forget a page in one ASID (None: in all) and global entries: whether it lies in a larger mapping.
@@ -109,22 +120,22 @@ class TranslationCache:
         The engine invalidates one page by itself; a larger mapping has other pages, which it has to forget as well.
         """
         large = False
-        for half in self._matching(asid, el2):
-            if half.blocks and any((pages, page >> pages) in half.blocks for pages in {b[0] for b in half.blocks}):
-                _empty(half)
+        for part in self._matching(asid, el2):
+            if part.blocks and any((pages, page >> pages) in part.blocks for pages in {b[0] for b in part.blocks}):
+                _empty(part)
                 large = True
             else:
-                half.data.pop(page, None)
-                half.code.pop(page, None)
+                part.data.pop(page, None)
+                part.code.pop(page, None)
         return large
 
-    def _matching(self, asid: int | None, el2: bool) -> Iterator[Half]:
-        for half in self._halves.values():
-            if half.el2 == el2 and (asid is None or half.asid is None or half.asid == asid):
-                yield half
+    def _matching(self, asid: int | None, el2: bool) -> Iterator[Part]:
+        for part in self._halves.values():
+            if part.el2 == el2 and (asid is None or part.asid is None or part.asid == asid):
+                yield part
 
 
-def _empty(half: Half) -> None:
-    half.data.clear()
-    half.code.clear()
-    half.blocks.clear()
+def _empty(part: Part) -> None:
+    part.data.clear()
+    part.code.clear()
+    part.blocks.clear()
