@@ -19,8 +19,8 @@ def values() -> Mapping[str, int]:
     return {
         "MIDR_EL1": 0x0000_0000_000F_0510,
         "REVIDR_EL1": 0,
-        # EL0-EL3 AArch64 only, FP and AdvSIMD, GICv3 system registers, RME.
-        "ID_AA64PFR0_EL1": _AA64 | _AA64 << 4 | _AA64 << 8 | _AA64 << 12 | 1 << 24 | 1 << 52,
+        # EL0-EL3 AArch64 only, FP and AdvSIMD, GICv3 system registers, RME. CSV2, CSV3: nothing here speculates.
+        "ID_AA64PFR0_EL1": _AA64 | _AA64 << 4 | _AA64 << 8 | _AA64 << 12 | 1 << 24 | 1 << 52 | 1 << 56 | 1 << 60,
         "ID_AA64PFR1_EL1": 0,
         "ID_AA64ZFR0_EL1": 0,
         "ID_AA64SMFR0_EL1": 0,
