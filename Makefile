@@ -6,7 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test lint unit bench payloads payloads-check clean
+GUEST ?= .guest
+
+.PHONY: run test lint unit linux bench payloads payloads-check clean
 
 run: $(VENV)/.installed
 	$(BIN)/realmkit run
@@ -21,6 +23,11 @@ lint: $(VENV)/.installed-dev
 
 unit: $(VENV)/.installed-dev
 	$(BIN)/pytest -q -n auto
+
+# Boots an unmodified Debian kernel as a Realm, with attestation, and as a plain VM (needs apt, or files in $(GUEST)).
+linux: $(VENV)/.installed-dev
+	$(BIN)/python tools/fetch-guest $(GUEST)
+	REALMKIT_GUEST=$(abspath $(GUEST)) $(BIN)/pytest -q -s tests/linux
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
@@ -42,4 +49,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(GUEST) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
