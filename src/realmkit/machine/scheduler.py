@@ -89,7 +89,7 @@ class Scheduler:
         machine = self._machine
         while not machine.stopping:
             pe = self._choose(max_ticks, stoppable=True)
-            if machine.stopping:
+            if self._machine.stopping:
                 return
             if max_ticks is not None and pe.cpu.now() >= max_ticks:
                 machine.stop("max-ticks")
