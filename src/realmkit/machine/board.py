@@ -73,8 +73,12 @@ class Board:
 
     def next_event(self) -> int | None:
         """Tick of the next action of any device."""
-        events = [event for device in self.timed if (event := device.next_event()) is not None]
-        return min(events) if events else None
+        first: int | None = None
+        for device in self.timed:
+            event = device.next_event()
+            if event is not None and (first is None or event < first):
+                first = event
+        return first
 
     def update(self, now: int) -> None:
         """Let devices do what is due."""

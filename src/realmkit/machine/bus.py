@@ -65,8 +65,8 @@ class DeviceMap:
 class Interconnect:
     """Memory, devices and the check, joined; what the buses of a machine share.
 
-    Remembers, per physical address space, the place in host memory of granules whose check has passed, until their granule
-    protection information is invalidated: the same life as an entry of the check's own cache.
+    Remembers, per physical address space, the place in host memory of granules whose check has passed, until their
+    granule protection information is invalidated: the same life as an entry of the check's own cache.
     """
 
     __slots__ = ("_remembered", "code_listeners", "devices", "gpc", "memory", "reads", "watched", "writes")

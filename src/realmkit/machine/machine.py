@@ -27,6 +27,7 @@ from realmkit.machine.walk import Mmu
 HISTORY: Final = 16
 """Exceptions that the machine remembers."""
 Output = Callable[[int, bytes], None]
+_MAINTENANCE: Final = 1 << PPI_MAINTENANCE
 
 
 def _discard(uart: int, data: bytes) -> None:
@@ -115,14 +116,11 @@ class Machine:
     def _drive_timers(self, pe: Pe) -> None:
         host = pe.image if pe.image is not None else pe.host_context
         running = pe.current if pe.current is not None else host
-        set_ppi = self.board.gic.set_ppi
-        now = pe.cpu.now()
-        for intid, level in timers.lines(host, timers.EL2_TIMERS, now):
-            set_ppi(pe.index, intid, level)
-        for intid, level in timers.lines(running, timers.EL1_TIMERS, now):
-            set_ppi(pe.index, intid, level)
-        maintenance = bool(running.ich.hcr & 1) and pe.cpu.services.virtual(running).maintenance_pending()
-        set_ppi(pe.index, PPI_MAINTENANCE, maintenance)
+        now = pe.cpu.time
+        lines = timers.lines(host, timers.EL2_TIMERS, now) | timers.lines(running, timers.EL1_TIMERS, now)
+        if running.ich.hcr & 1 and pe.cpu.services.virtual(running).maintenance_pending():
+            lines |= _MAINTENANCE
+        self.board.gic.set_ppis(pe.index, timers.LINES | _MAINTENANCE, lines)
 
     def next_event(self, pe: Pe) -> int | None:
         """Tick of the next thing that may interrupt a PE: its timers, or a device."""

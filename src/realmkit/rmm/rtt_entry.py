@@ -96,6 +96,11 @@ def hipas(raw: int, level: int) -> Hipas:
     return Hipas.ASSIGNED if raw & _ASSIGNED else Hipas.UNASSIGNED
 
 
+def is_ram(raw: int) -> bool:
+    """Whether a Protected leaf is ASSIGNED with RIPAS RAM: the Realm can use it."""
+    return raw & (DESC_VALID | S2_NS) == DESC_VALID
+
+
 def ripas(raw: int) -> Ripas:
     """RIPAS of a Protected leaf; entries without RIPAS read as EMPTY."""
     if raw & DESC_VALID:

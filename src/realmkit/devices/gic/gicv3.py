@@ -107,6 +107,14 @@ class Gicv3:
         if self.private[pe].set_line(intid, level):
             self.changed(pe)
 
+    def set_ppis(self, pe: int, intids: int, levels: int) -> None:
+        """Drive several such signals at once: one bit for each INTID."""
+        different = (self.private[pe].line ^ levels) & intids
+        while different:
+            bit = different & -different
+            self.set_ppi(pe, bit.bit_length() - 1, bool(levels & bit))
+            different ^= bit
+
     def send_sgi(self, pe: int, value: int, group: int = GROUP1) -> None:
         """PE ``pe`` writes ``value`` to ICC_SGI1R_EL1 (``group`` GROUP1), or a like register of another group.
 

@@ -12,7 +12,6 @@ from unicorn.arm64_const import (
     UC_ARM64_INS_MRS,
     UC_ARM64_INS_MSR,
     UC_ARM64_INS_SYS,
-    UC_ARM64_REG_CP_REG,
     UC_ARM64_REG_FPCR,
     UC_ARM64_REG_FPSR,
     UC_ARM64_REG_Q0,
@@ -35,6 +34,7 @@ from realmkit.machine.core.native import (
     Register,
     RegisterFile,
     Runner,
+    SystemRegisters,
     TlbEntry,
     X,
 )
@@ -100,6 +100,9 @@ class Engine:
         self._entries: dict[int, TlbEntry] = {}
         self._accesses: dict[tuple[bytes, int, bool], SystemAccess] = {}
         self.registers = RegisterFile(self.uc)
+        system = SystemRegisters(self.uc)
+        self.read_place, self.write_place = system.read, system.write
+        """A system register by encoding."""
         self.sp_register = Register(self.uc, SP)
         self.pstate = Register(self.uc, PSTATE)
         self._controls = Batch(self.uc, (PC, PSTATE, *(RESIDENT[name] for name in _CONTROLS)))
@@ -142,17 +145,6 @@ class Engine:
         self._as_new = self.uc.context_save()
 
     # ---- registers ----
-
-    def read_place(self, place: Encoding) -> int:
-        """A system register by encoding."""
-        op0, op1, crn, crm, op2 = place
-        value: int = self.uc.reg_read(UC_ARM64_REG_CP_REG, (crn, crm, op0, op1, op2))
-        return value
-
-    def write_place(self, place: Encoding, value: int) -> None:
-        """Write a system register by encoding."""
-        op0, op1, crn, crm, op2 = place
-        self.uc.reg_write(UC_ARM64_REG_CP_REG, (crn, crm, op0, op1, op2, value))
 
     def holds(self, name: str) -> bool:
         """Whether the register lives here while a context is loaded (:class:`realmkit.machine.context.Backing`)."""

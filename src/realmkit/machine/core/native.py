@@ -166,6 +166,36 @@ class Register:
         uclib.uc_reg_write(self._handle, self._number, self._pointer)
 
 
+class SystemRegisters:
+    """The system registers of one engine, one at a time, by encoding."""
+
+    __slots__ = ("_handle", "_pointer", "_slot")
+
+    def __init__(self, uc: Uc) -> None:
+        self._handle = uc._uch
+        self._slot = CpRegister()
+        self._pointer = ctypes.byref(self._slot)
+
+    def read(self, place: Encoding) -> int:
+        """Value of a register."""
+        slot = self._slot
+        slot.op0, slot.op1, slot.crn, slot.crm, slot.op2 = place
+        status = uclib.uc_reg_read(self._handle, UC_ARM64_REG_CP_REG, self._pointer)
+        if status != UC_ERR_OK:
+            raise UcError(status)
+        value: int = slot.val
+        return value
+
+    def write(self, place: Encoding, value: int) -> None:
+        """Change a register."""
+        slot = self._slot
+        slot.op0, slot.op1, slot.crn, slot.crm, slot.op2 = place
+        slot.val = value
+        status = uclib.uc_reg_write(self._handle, UC_ARM64_REG_CP_REG, self._pointer)
+        if status != UC_ERR_OK:
+            raise UcError(status)
+
+
 class Runner:
     """``uc_emu_start`` and the hooks of one engine; keeps the callbacks alive."""
 

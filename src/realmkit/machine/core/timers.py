@@ -1,12 +1,31 @@
 """The generic timers of a context, on virtual time (Arm ARM D12): levels and deadlines from CTL and CVAL."""
 
+from typing import Final, NamedTuple
+
 from realmkit.arch.gic import PPI_CNTHP, PPI_CNTHV, PPI_CNTP, PPI_CNTV
 from realmkit.machine.context import CpuContext
 
 ENABLE, IMASK, ISTATUS = 1, 2, 4
-EL1_TIMERS = (("CNTV", "EL0", PPI_CNTV, 1 << 18), ("CNTP", "EL0", PPI_CNTP, 1 << 19))
-EL2_TIMERS = (("CNTHP", "EL2", PPI_CNTHP, 0), ("CNTHV", "EL2", PPI_CNTHV, 0))
-_Timers = tuple[tuple[str, str, int, int], ...]
+
+
+class Timer(NamedTuple):
+    """Its registers, its line among the private interrupts of a PE, and the bit of CNTHCTL_EL2 that holds it low."""
+
+    ctl: str
+    cval: str
+    line: int
+    mask: int
+
+
+EL1_TIMERS: Final = (
+    Timer("CNTV_CTL_EL0", "CNTV_CVAL_EL0", 1 << PPI_CNTV, 1 << 18),
+    Timer("CNTP_CTL_EL0", "CNTP_CVAL_EL0", 1 << PPI_CNTP, 1 << 19),
+)
+EL2_TIMERS: Final = (
+    Timer("CNTHP_CTL_EL2", "CNTHP_CVAL_EL2", 1 << PPI_CNTHP, 0),
+    Timer("CNTHV_CTL_EL2", "CNTHV_CVAL_EL2", 1 << PPI_CNTHV, 0),
+)
+LINES: Final = 1 << PPI_CNTV | 1 << PPI_CNTP | 1 << PPI_CNTHP | 1 << PPI_CNTHV
 
 
 def control(ctx: CpuContext, timer: str, suffix: str, now: int) -> int:
@@ -17,22 +36,27 @@ def control(ctx: CpuContext, timer: str, suffix: str, now: int) -> int:
     return value
 
 
-def lines(ctx: CpuContext, timers: _Timers, now: int) -> list[tuple[int, bool]]:
-    """(INTID, level) of each timer; CNTHCTL_EL2.CNTVMASK and CNTPMASK hold a line low."""
-    masks = ctx.regs.get("CNTHCTL_EL2", 0)
-    return [
-        (intid, control(ctx, timer, suffix, now) & 7 == ENABLE | ISTATUS and not masks & mask)
-        for timer, suffix, intid, mask in timers
-    ]
+def lines(ctx: CpuContext, timers: tuple[Timer, ...], now: int) -> int:
+    """Lines that are asserted, one bit for each INTID; CNTHCTL_EL2.CNTVMASK and CNTPMASK hold a line low."""
+    regs = ctx.regs
+    asserted = 0
+    for ctl, cval, line, mask in timers:
+        if (
+            regs.get(ctl, 0) & (ENABLE | IMASK) == ENABLE
+            and now >= regs.get(cval, 0)
+            and not regs.get("CNTHCTL_EL2", 0) & mask
+        ):
+            asserted |= line
+    return asserted
 
 
-def deadline(ctx: CpuContext, timers: _Timers, now: int) -> int | None:
+def deadline(ctx: CpuContext, timers: tuple[Timer, ...], now: int) -> int | None:
     """Earliest future tick at which a line rises."""
     regs = ctx.regs
     best: int | None = None
-    for timer, suffix, _, _ in timers:
-        if regs.get(f"{timer}_CTL_{suffix}", 0) & 3 == ENABLE:
-            cval = regs.get(f"{timer}_CVAL_{suffix}", 0)
-            if cval > now and (best is None or cval < best):
-                best = cval
+    for ctl, cval, _, _ in timers:
+        if regs.get(ctl, 0) & (ENABLE | IMASK) == ENABLE:
+            at = regs.get(cval, 0)
+            if at > now and (best is None or at < best):
+                best = at
     return best

@@ -15,7 +15,9 @@ UPPER_PAGE: Final = 1 << 43
 SPACES: Final = 256
 """Register images that are remembered; then the cache starts again empty."""
 _PAGE_SHIFT: Final = 12
+_M: Final = 1 << 0
 _A1: Final = 1 << 22
+_EPD1: Final = 1 << 23
 _ADDRESS: Final = (1 << 48) - 1
 
 Translation = tuple[int, int]
@@ -36,13 +38,17 @@ class Part:
 
 
 class Space(NamedTuple):
-    """All translations under one image of the registers: ``own`` belong to its ASID, ``shared`` are global."""
+    """All translations under one image of the registers: ``own`` belong to its ASID, ``shared`` are global.
+
+    ``lower_only``: nothing is translated through TTBR1_EL1, so ``shared`` are those of this TTBR0_EL1.
+    """
 
     controls: Controls
     privileged: bool
     pan: bool
     own: Part
     shared: Part
+    lower_only: bool
 
     def code(self, page: int) -> Translation | None:
         """The translation of a page that has been executed."""
@@ -55,11 +61,12 @@ class Space(NamedTuple):
     def keep(self, page: int, code: bool, found: Translation, reach: int, not_global: bool) -> None:
         """Remember a translation whose descriptor maps ``1 << reach`` bytes.
 
-        Global entries of the lower half would belong to all ASIDs at once: they are for the engine alone.
+        Where both halves are in use, global entries of the lower one would belong to all ASIDs at once: they are for
+        the engine alone.
         """
         if not_global or self.own.el2:
             part = self.own
-        elif page & UPPER_PAGE:
+        elif page & UPPER_PAGE or self.lower_only:
             part = self.shared
         else:
             return
@@ -86,14 +93,15 @@ class TranslationCache:
         c = controls
         if c.el2:
             own = self._part((el, c.sctlr, c.tcr, c.mair, c.ttbr0), None, True)
-            space = Space(c, True, False, own, own)
+            space = Space(c, True, False, own, own, True)
         else:
             common = (el, pan, c.sctlr, c.tcr, c.mair, c.vttbr, c.vtcr, c.hcr)
             asid = (c.ttbr1 if c.tcr & _A1 else c.ttbr0) >> 48
             ttbr0, ttbr1 = c.ttbr0 & _ADDRESS, c.ttbr1 & _ADDRESS
             own = self._part((*common, ttbr0, ttbr1, asid), asid, False)
-            shared = self._part((*common, ttbr1), None, False)
-            space = Space(c, el > 0, pan, own, shared)
+            lower_only = not c.sctlr & _M or bool(c.tcr & _EPD1)
+            shared = self._part((*common, ttbr0, ttbr1) if lower_only else (*common, ttbr1), None, False)
+            space = Space(c, el > 0, pan, own, shared, lower_only)
         self.spaces[key] = space
         return space
 

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Final
 from realmkit.arch.esr import FSC_TRANSLATION, Ec, make_esr
 from realmkit.arch.pas import Pas
 from realmkit.arch.rmi import ExitReason, Ripas
+from realmkit.arch.vmsa import entry_size
 from realmkit.machine.port import El2Port
+from realmkit.rmm import rtt_entry
 from realmkit.rmm.execution.exits import leave
-from realmkit.rmm.rtt import translate
-from realmkit.rmm.rtt_entry import Hipas
+from realmkit.rmm.rtt import walk
 from realmkit.rmm.state import Rec
 
 if TYPE_CHECKING:
@@ -31,12 +32,12 @@ class EmptyError(Exception):
 
 def locate(port: El2Port, rec: Rec, ipa: int) -> int:
     """Physical address of a Protected IPA that the Realm may access now."""
-    found = translate(port, rec.realm, ipa)
-    if found.ripas is Ripas.EMPTY:
+    found = walk(port, rec.realm, ipa)
+    if rtt_entry.is_ram(found.raw):
+        return rtt_entry.address(found.raw) | ipa & (entry_size(found.level) - 1)
+    if rtt_entry.ripas(found.raw) is Ripas.EMPTY:
         raise EmptyError
-    if found.ripas is not Ripas.RAM or found.hipas is not Hipas.ASSIGNED:
-        raise NotMappedError(ipa, found.level)
-    return found.pa
+    raise NotMappedError(ipa, found.level)
 
 
 def leave_for_page(rmm: "Rmm", port: El2Port, rec: Rec, missing: NotMappedError) -> None:
