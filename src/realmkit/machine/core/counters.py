@@ -14,13 +14,18 @@ if TYPE_CHECKING:
 EL0_ENABLES: Final = {
     "CNTFRQ_EL0": 0b11,
     "CNTPCT_EL0": 1 << 0,
-    "CNTPCTSS_EL0": 1 << 0,
     "CNTVCT_EL0": 1 << 1,
-    "CNTVCTSS_EL0": 1 << 1,
     **{f"CNTV_{kind}_EL0": 1 << 8 for kind in ("TVAL", "CTL", "CVAL")},
     **{f"CNTP_{kind}_EL0": 1 << 9 for kind in ("TVAL", "CTL", "CVAL")},
 }
 """CNTKCTL_EL1 bits, any of which lets EL0 use a register."""
+_KINDS: Final = ("TVAL", "CTL", "CVAL")
+HOOKED_AT_EL2: Final = frozenset(
+    {"CNTVOFF_EL2", "CNTHCTL_EL2"} | {f"{timer}_{kind}_EL2" for timer in ("CNTHP", "CNTHV") for kind in _KINDS}
+)
+WRITABLE: Final = HOOKED_AT_EL2 | {f"{timer}_{kind}_EL0" for timer in ("CNTP", "CNTV") for kind in _KINDS}
+HOOKED: Final = WRITABLE | {"CNTFRQ_EL0", "CNTPCT_EL0", "CNTVCT_EL0"}
+"""Registers that both we and Unicorn have. The rest of the space is UNDEFINED."""
 
 
 def read(cpu: Cpu, name: str) -> int:
@@ -30,9 +35,9 @@ def read(cpu: Cpu, name: str) -> int:
         return TICKS_PER_SECOND
     cpu.time += CHARGE_COUNTER_READ
     now = cpu.time
-    if name in ("CNTPCT_EL0", "CNTPCTSS_EL0"):
+    if name == "CNTPCT_EL0":
         return now
-    if name in ("CNTVCT_EL0", "CNTVCTSS_EL0"):
+    if name == "CNTVCT_EL0":
         return now - regs.get("CNTVOFF_EL2", 0) & MASK64
     parts = name.split("_")
     if len(parts) == 3:
@@ -45,7 +50,7 @@ def read(cpu: Cpu, name: str) -> int:
 
 
 def write(cpu: Cpu, name: str, value: int) -> None:
-    """Write a CNT* register; counters themselves ignore it."""
+    """Write a CNT* register."""
     regs = cpu.ctx.regs
     parts = name.split("_")
     if len(parts) == 3 and parts[1] == "TVAL":
@@ -54,5 +59,5 @@ def write(cpu: Cpu, name: str, value: int) -> None:
         regs[f"{parts[0]}_CVAL_{parts[2]}"] = cpu.time + offset & MASK64
     elif len(parts) == 3 and parts[1] == "CTL":
         regs[name] = value & (ENABLE | IMASK)
-    elif name not in ("CNTPCT_EL0", "CNTVCT_EL0", "CNTPCTSS_EL0", "CNTVCTSS_EL0", "CNTFRQ_EL0"):
+    else:
         regs[name] = value

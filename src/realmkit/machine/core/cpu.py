@@ -493,6 +493,22 @@ class Cpu:
         space.keep(vaddr >> 12 & PAGE_MASK, execute, found, mapping.reach, mapping.not_global)
         return found
 
+    def physical(self, va: int) -> int | None:
+        """Physical address that ``va`` leads to at this very moment, from inside a hook; None where a read faults."""
+        batch = self.engine.control_batch
+        raw = batch.image(2)
+        bits = batch.value(1) & _SPACE
+        if not bits & _EL:
+            bits = 0
+        space = self.engine.tlb.spaces.get((bits, raw)) or self._space(bits, raw)
+        page = va >> 12 & PAGE_MASK
+        found = space.code(page) or space.data(page)
+        if found is not None:
+            return found[0]
+        access = Access(Kind.READ, space.privileged, space.pan)
+        mapping = self.services.mmu(self.state).translate(space.controls, va, access)
+        return None if isinstance(mapping, Fault) else mapping.pa
+
     def _is_unprivileged(self, pc: int, space: Space) -> bool:
         """Whether the load or store at PC is an LDTR or STTR."""
         word = self._cached_word(pc, space)

@@ -54,8 +54,8 @@ _SCR_EL3: Final = (3, 6, 1, 1, 0)
 _HCR_EL2: Final = (3, 4, 1, 1, 0)
 _SCR_VALUE: Final = 1 << 12 | 1 << 10 | 1 << 8 | 1
 """TWI, RW, HCE, NS: WFI at EL2 comes to us, SMC and HVC work."""
-_TRAPS: Final = 1 << 31 | 1 << 24 | 1 << 18 | 1 << 13
-"""HCR_EL2 of every engine: EL1 is AArch64; IC, identification registers and WFI at EL1 come to us."""
+_TRAPS: Final = 1 << 31 | 1 << 18 | 1 << 13
+"""HCR_EL2 of every engine: EL1 is AArch64; identification registers and WFI at EL1 come to us."""
 _SPAN: Final = 1 << 23
 _PAGE: Final = 4096
 _CONTROLS: Final = ("SCTLR_EL1", "TCR_EL1", "TTBR0_EL1", "TTBR1_EL1", "MAIR_EL1")

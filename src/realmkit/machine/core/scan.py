@@ -1,6 +1,7 @@
 """Finds the instructions that must come to us although Unicorn would execute them: a look at each page of code."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from unicorn.arm64_const import UC_ARM64_INS_MRS, UC_ARM64_INS_MSR, UC_ARM64_INS_SYS
@@ -15,19 +16,21 @@ _WFE: Final = 0xD503_205F
 def find(page: memoryview, image: bool) -> Iterator[tuple[int, int]]:
     """(offset, kind) of each such instruction, kind being Unicorn's name of it; ``image``: the code may run at EL2."""
     tops = bytes(page[3::4])
+    words = page.cast("I")
     at = tops.find(_SYSTEM)
     while at >= 0:
-        kind = kind_of(int.from_bytes(page[4 * at : 4 * at + 4], "little"), image)
+        kind = kind_of(words[at], image)
         if kind is not None:
             yield 4 * at, kind
         at = tops.find(_SYSTEM, at + 1)
 
 
+@lru_cache(maxsize=4096)
 def kind_of(word: int, image: bool) -> int | None:
     """How to hook an instruction; None for what needs no hook.
 
-    Counters and timers, CTR_EL0, TLBI, AT, WFE; and what EL2 executes without a trap: identification registers, HCR_EL2
-    and IC.
+    Counters and timers, CTR_EL0, TLBI, AT, IC, WFE; and what EL2 executes without a trap: identification registers and
+    HCR_EL2.
     """
     if word == _WFE:
         return WAIT
@@ -42,6 +45,6 @@ def kind_of(word: int, image: bool) -> int | None:
         return move if image and crn == 0 else None
     if upper in (0xD508, 0xD50C) and (crn == 8 or (crn == 7 and crm == 8)):
         return system
-    if image and upper in (0xD508, 0xD50B) and crn == 7 and crm in (1, 5):
+    if upper in (0xD508, 0xD50B) and crn == 7 and crm in (1, 5):
         return system
     return None

@@ -23,14 +23,6 @@ _BOTH_STAGES: Final = 4
 """op2 of AT S12E<n><x>."""
 
 
-def physical(cpu: Cpu, va: int) -> int | None:
-    """Physical address of ``va`` for a read by the running code; None where that faults."""
-    pstate, controls = cpu.controls()
-    access = Access(Kind.READ, bool(pstate >> 2 & 3), False)
-    found = cpu.services.mmu(cpu.state).translate(controls, va, access)
-    return None if isinstance(found, Fault) else found.pa
-
-
 def address_translate(cpu: Cpu, access: SystemAccess, va: int) -> None:
     """AT by EL1 or EL2. A stage 2 fault of the walk of an EL1 instruction is reported in PAR_EL1 as well."""
     _, op1, _, _, op2 = access.encoding

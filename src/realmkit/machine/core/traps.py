@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 UNDEFINED, SVC, PREFETCH_ABORT, DATA_ABORT, BREAKPOINT, HVC, SMC_TRAPPED, SMC = 1, 2, 3, 4, 7, 11, 12, 13
 _WFI_ISS: Final = 0x1E << 20  # COND = 14
 _WFE_ISS: Final = _WFI_ISS | 1
+_COUNTERS: Final = 14
+"""CRn of counters and timers: what there is of them does not come here."""
 _NTWI: Final = 1 << 16
 _NTWE: Final = 1 << 18
 _UCT, _UCI = 1 << 15, 1 << 26
+_TRANSLATE: Final = 8
+"""CRm of AT."""
 _BY_ADDRESS: Final = frozenset({1, 3, 5, 7})
 _BY_ASID: Final = frozenset({1, 2, 5})
 """op2 of TLBI: VAE1, VAAE1, VALE1, VAALE1; VAE1, ASIDE1, VALE1."""
@@ -140,14 +144,13 @@ def _system(cpu: Cpu, access: SystemAccess) -> bool:
     if el == 0 and _is_denied_to_el0(cpu, access, name):
         exceptions.enter(cpu, exceptions.target_of(cpu), ExceptionKind.SYNC, syndrome)
         return True
-    if op0 == 1 and crn == 7 and crm in (1, 5):
-        _instruction_cache(cpu, access, cpu.get_x(access.rt))
-        cpu.skip()
-        return True
     if name.startswith("ICC_"):
         return gic.access_interface(cpu, access, name, syndrome)
     if name.startswith("ICH_") and el == 2:
         return gic.access_hypervisor(cpu, access, name)
+    if op0 == 3 and crn == _COUNTERS and op1 == 3:
+        exceptions.undefined(cpu)
+        return True
     if cpu.python_el2 and el < 2:
         return exceptions.to_el2(cpu, syndrome)
     if access.read and op0 == 3 and op1 == 0 and crn == 0:
@@ -172,7 +175,10 @@ def _is_denied_to_el0(cpu: Cpu, access: SystemAccess, name: str) -> bool:
 
 
 def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
-    """An MRS, MSR or SYS at a hooked place, with the value of Xt: True when it has been done here."""
+    """An MRS, MSR or SYS at a hooked place, with the value of Xt: True when it has been done here.
+
+    Never for what Unicorn does not allow: it would not go on to the next instruction. It reports those as UNDEFINED.
+    """
     op0, op1, crn, _, _ = access.encoding
     if op0 == 1:
         return _maintenance(cpu, access, value)
@@ -181,7 +187,7 @@ def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
     name = access.name
     el = cpu.running_pstate() >> 2 & 3
     if crn == 0:
-        if op1 == 0 and el < 2:
+        if not access.read or (op1 == 0 and (el < 2 or not _is_identification(access))):
             return False
         if name == "CTR_EL0" and el == 0 and _is_denied_to_el0(cpu, access, name):
             return False
@@ -189,9 +195,9 @@ def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
         return True
     if name == "HCR_EL2":
         return el == 2 and _hypervisor_control(cpu, access, value)
-    if not name.startswith("CNT") or name == "CNTKCTL_EL1":
+    if name not in counters.HOOKED or (el < 2 and name in counters.HOOKED_AT_EL2):
         return False
-    if (el == 0 and _is_denied_to_el0(cpu, access, name)) or (op1 == 4 and el < 2):
+    if (el == 0 and _is_denied_to_el0(cpu, access, name)) or not (access.read or name in counters.WRITABLE):
         return False
     if access.read:
         cpu.write_x(access.rt, counters.read(cpu, name))
@@ -199,6 +205,12 @@ def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
         counters.write(cpu, name, value)
         cpu.break_slice()
     return True
+
+
+def _is_identification(access: SystemAccess) -> bool:
+    """Whether a read with op1 0 and CRn 0 is of the space that Unicorn knows, which is all that is allocated."""
+    _, _, _, crm, op2 = access.encoding
+    return crm < 8 if crm else op2 in (0, 5, 6)
 
 
 def _hypervisor_control(cpu: Cpu, access: SystemAccess, value: int) -> bool:
@@ -217,20 +229,20 @@ def _hypervisor_control(cpu: Cpu, access: SystemAccess, value: int) -> bool:
 
 
 def _maintenance(cpu: Cpu, access: SystemAccess, value: int) -> bool:
-    """AT, IC at EL2, and TLBI: these reach all PEs; the engine does its own part of them."""
+    """AT; IC and TLBI, which reach all PEs: the engine does its own part of them."""
     _, op1, crn, crm, op2 = access.encoding
     el = cpu.running_pstate() >> 2 & 3
+    if crn == 7 and crm != _TRANSLATE:
+        if el or (op1 == 3 and not _is_denied_to_el0(cpu, access, "")):
+            _instruction_cache(cpu, op1 == 3, value)
+        return False
     if el == 0:
         return False
-    if crn == 7 and crm == 8:
+    if crn == 7:
         if el == 1 and op1 == 4:
             return False
         translation.address_translate(cpu, access, value)
         return True
-    if crn == 7:
-        if el == 2 and crm in (1, 5):
-            _instruction_cache(cpu, access, value)
-        return False
     if op1 == 4:
         if el == 2:
             cpu.services.broadcast_tlbi_el2()
@@ -241,13 +253,13 @@ def _maintenance(cpu: Cpu, access: SystemAccess, value: int) -> bool:
     return False
 
 
-def _instruction_cache(cpu: Cpu, access: SystemAccess, value: int) -> None:
+def _instruction_cache(cpu: Cpu, by_address: bool, value: int) -> None:
     """IC IALLU, IALLUIS, and IVAU by the address in ``value``."""
-    if access.encoding[1] == 0:
-        cpu.services.broadcast_ic(None, cpu.ctx)
-    else:
-        pa = translation.physical(cpu, value)
+    pa = None
+    if by_address:
+        pa = cpu.physical(value)
         if pa is None:
             return
-        cpu.services.broadcast_ic(pa, cpu.ctx)
-    cpu.renew_code()
+    cpu.services.broadcast_ic(pa, cpu.ctx)
+    if cpu.engine.changed:
+        cpu.renew_code()

@@ -14,6 +14,7 @@ CACHE_PAGES: Final = 1 << 18
 """Pages that the cache holds at most (1 GB); then it starts again empty."""
 _PAGE: Final = ~0xFFF
 _HCR_PTW: Final = 1 << 2
+_NO_TABLES: Final[dict[int, tuple[Pas, int]]] = {}
 _READ, _WRITE, _EXECUTE = Kind.READ, Kind.WRITE, Kind.EXECUTE
 
 
@@ -34,12 +35,15 @@ class Mmu:
         self._by_pa: dict[int, set[tuple[int, int]]] = {}
         """Physical page number to what maps it: (VTTBR_EL2, page number)."""
         self._pages = 0
+        self._tables: dict[int, dict[int, tuple[Pas, int]]] = {}
+        """VTTBR_EL2 to page number to where a page with stage 1 descriptors lies: part of what the cache says."""
 
     # ---- maintenance ----
 
     def invalidate_all(self) -> None:
         """Forget everything."""
         self._cache.clear()
+        self._tables.clear()
         self._by_pa.clear()
         self._pages = 0
 
@@ -76,6 +80,8 @@ class Mmu:
     def _drop(self, root: int, page: int) -> None:
         found = self._cache[root].pop(page, None)
         if found is not None:
+            if root in self._tables:
+                self._tables[root].pop(page, None)
             self._pages -= 1
             mapped = self._by_pa[found.pa >> 12]
             mapped.discard((root, page))
@@ -97,12 +103,21 @@ class Mmu:
 
     def translate(self, c: Controls, va: int, access: Access) -> Mapping | Fault:
         """The page that holds ``va``, or the fault that an access of this kind takes."""
+        tables = self._tables.get(c.vttbr, _NO_TABLES) if c.stage2 else _NO_TABLES
+        read64 = self._bus.read64
+
+        def fetch(address: int, level: int, ns: bool) -> int:
+            place = tables.get(address >> 12)
+            if place is None:
+                return self._fetch(c, address, level, ns)
+            return read64(place[0], place[1] | address & 0xFF8)
+
         try:
             first = stage1.translate(
                 c,
                 va,
                 access,
-                lambda address, level, ns: self._fetch(c, address, level, ns),
+                fetch,
                 lambda address, level, ns, old, new: self._swap(c, address, level, ns, old, new),
             )
             return self._final(c, first, access)
@@ -211,6 +226,8 @@ class Mmu:
             if fault.fsc == FSC_GPF:
                 raise StageFault(FSC_GPF_WALK + level, 1, address, False, write) from None
             raise StageFault(fault.fsc, fault.stage, address, True, write or fault.write) from None
+        if not write and not second.device:
+            self._tables.setdefault(c.vttbr, {})[address >> 12] = second.pas, second.pa
         return second.pas, second.pa | address & 0xFFF
 
     def _fetch(self, c: Controls, address: int, level: int, ns: bool) -> int:
