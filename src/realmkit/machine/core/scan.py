@@ -11,6 +11,8 @@ WAIT: Final = -1
 _SYSTEM: Final = b"\xd5"
 """Top byte of system instructions."""
 _WFE: Final = 0xD503_205F
+_CTR, _RNDR, _RNDRRS = 0xD53B_0020, 0xD53B_2400, 0xD53B_2420
+"""MRS of CTR_EL0, RNDR and RNDRRS."""
 
 
 def find(page: memoryview, image: bool) -> Iterator[tuple[int, int]]:
@@ -38,7 +40,7 @@ def kind_of(word: int, image: bool) -> int | None:
     move: int = UC_ARM64_INS_MRS if word >> 21 & 1 else UC_ARM64_INS_MSR
     system: int = UC_ARM64_INS_SYS
     if upper in (0xD51B, 0xD53B):
-        return move if crn == 14 or word & ~31 == 0xD53B_0020 else None
+        return move if crn == 14 or word & ~31 in (_CTR, _RNDR, _RNDRRS) else None
     if upper in (0xD51C, 0xD53C):
         return move if crn == 14 or (image and crn == 1 and crm == 1 and word >> 5 & 7 == 0) else None
     if upper == 0xD538:

@@ -28,6 +28,7 @@ _TRANSLATE: Final = 8
 _BY_ADDRESS: Final = frozenset({1, 3, 5, 7})
 _BY_ASID: Final = frozenset({1, 2, 5})
 """op2 of TLBI: VAE1, VAAE1, VALE1, VAALE1; VAE1, ASIDE1, VALE1."""
+_RANDOM: Final = frozenset({"RNDR", "RNDRRS"})
 _IGNORED: Final = frozenset({"OSLAR_EL1", "OSDLR_EL1"})
 
 
@@ -195,6 +196,10 @@ def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
         return True
     if name == "HCR_EL2":
         return el == 2 and _hypervisor_control(cpu, access, value)
+    if name in _RANDOM:
+        # No PE has them, but Unicorn does: at least nothing of the outside comes in.
+        cpu.write_x(access.rt, 0)
+        return True
     if name not in counters.HOOKED or (el < 2 and name in counters.HOOKED_AT_EL2):
         return False
     if (el == 0 and _is_denied_to_el0(cpu, access, name)) or not (access.read or name in counters.WRITABLE):
