@@ -1,4 +1,4 @@
-"""An unmodified Linux kernel as a Realm: needs a guest directory of tools/fetch-guest in REALMKIT_GUEST (make linux)."""
+"""An unmodified Linux kernel as a Realm: needs what tools/fetch-guest leaves, in REALMKIT_GUEST (make linux)."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ def initrd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def disk(tmp_path: Path) -> Path:
     path = tmp_path / "disk.img"
-    path.write_bytes(random.Random(1).randbytes(4 * MIB))  # noqa: S311 - contents of a disk
+    path.write_bytes(random.Random(1).randbytes(4 * MIB))
     return path
 
 
