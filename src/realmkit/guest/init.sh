@@ -58,6 +58,10 @@ for device in /sys/bus/virtio/drivers/virtio_console/virtio*; do
 done
 set -f
 
+# A console on virtio, whose driver is a module, was not there yet when the kernel wanted to open it for us.
+# Without "command" the shell would end if it is not there now either.
+command exec <>/dev/console >&0 2>&1
+
 # What the Host says is one line, and nothing but a nonce is taken from it.
 answer() {
 	case $1 in
