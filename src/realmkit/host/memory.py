@@ -42,8 +42,8 @@ class GranuleAllocator:
         """First address of the present range that was never in the books."""
         self._partial: dict[int, int] = {}
         """Blocks with free granules that are not free as a whole: base to free granules, as bits."""
-        self._blocks: list[int] = []
-        """Blocks that are free as a whole, after use."""
+        self._blocks: dict[int, None] = {}
+        """Blocks that are free as a whole, after use, in the order in which they became so."""
         self.total = sum((top - base) // GRANULE_SIZE for base, top in self._ranges)
         """Granules in all."""
         self.used = 0
@@ -67,7 +67,7 @@ class GranuleAllocator:
             if not self._blocks:
                 return self._fresh_run(size, BLOCK)
             self.used += count
-            return self._blocks.pop()
+            return self._blocks.popitem()[0]
         wanted, step = (1 << count) - 1, alignment // GRANULE_SIZE
         place = self._find(wanted, step, _SEARCHED)
         if place is None:
@@ -90,13 +90,15 @@ class GranuleAllocator:
 
     def free_bits(self, base: int, bits: int) -> None:
         """Return granules of the block at ``base``: bit n is the n-th."""
+        if not bits:
+            return
         free = self._partial.get(base, 0)
-        if free & bits or bits > _FULL:
+        if free & bits or bits > _FULL or base in self._blocks:
             raise InternalError(f"granules of the block at {base:#x} were freed twice")
         self.used -= bits.bit_count()
         if free | bits == _FULL:
             self._partial.pop(base, None)
-            self._blocks.append(base)
+            self._blocks[base] = None
         else:
             self._partial[base] = free | bits
 
@@ -122,7 +124,7 @@ class GranuleAllocator:
     def _open_block(self, size: int) -> None:
         """Put one more block, or what the Host has of it, into the books."""
         if self._blocks:
-            self._partial[self._blocks.pop()] = _FULL
+            self._partial[self._blocks.popitem()[0]] = _FULL
             return
         while self._range < len(self._ranges):
             top = self._ranges[self._range][1]
@@ -131,7 +133,7 @@ class GranuleAllocator:
                 self._add(self._next, end)
                 self._next = end
                 if self._blocks:
-                    self._partial[self._blocks.pop()] = _FULL
+                    self._partial[self._blocks.popitem()[0]] = _FULL
                 return
             self._next_range()
         raise OutOfMemoryError(size)
