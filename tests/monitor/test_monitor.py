@@ -208,7 +208,7 @@ def test_calls_are_events_with_names() -> None:
     board.rmm_smc(0xC400_01CE)
     board.host_smc(psci.CPU_ON, 0x100, 0x8000_0000, 5)
     board.host_smc(psci.SYSTEM_OFF)
-    board.host_smc(0x8400_0061)
+    board.host_smc(0x8400_00CD)
     shown = [(c.interface, c.name, c.status, c.results) for c in calls if c.pe == 0]
     assert shown == [
         ("el3", "RMM_BOOT_COMPLETE", "E_RMM_OK", {}),
@@ -217,7 +217,7 @@ def test_calls_are_events_with_names() -> None:
         ("el3", "SMC_C40001CE", "E_RMM_UNK", {}),
         ("host-psci", "CPU_ON", "0", {}),
         ("host-psci", "SYSTEM_OFF", "no return", {}),
-        ("host-psci", "SMC_84000061", "-1", {}),
+        ("host-psci", "SMC_840000CD", "-1", {}),
     ]
     assert calls[1].arguments == {"pa": 0x123}
     assert calls[-3].arguments == {"x1": 0x100, "x2": 0x8000_0000, "x3": 5}

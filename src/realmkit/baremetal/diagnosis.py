@@ -104,10 +104,10 @@ def diagnose(machine: Machine) -> Diagnosis:
         state = _STATES[pe.world]
         if pe.idle:
             state += ", waiting for an interrupt"
-        if not pe.powered or ctx is None or pe.world is not SecurityState.NS:
+        if not pe.powered or ctx is None or not pe.has_own_el2(ctx):
             found.append(PeState(pe.index, pe.powered, state, {}, ()))
         else:
-            found.append(PeState(pe.index, True, state, _registers(ctx), _code(machine, ctx)))
+            found.append(PeState(pe.index, True, state, _registers(ctx), _code(machine, pe.world, ctx)))
     return Diagnosis(tuple(found), tuple(_event(taken) for taken in machine.history))
 
 
@@ -142,12 +142,12 @@ def _registers(ctx: CpuContext) -> dict[str, int]:
     return values
 
 
-def _code(machine: Machine, ctx: CpuContext) -> tuple[str, ...]:
+def _code(machine: Machine, world: SecurityState, ctx: CpuContext) -> tuple[str, ...]:
     decoder = Cs(CS_ARCH_ARM64, CS_MODE_ARM)
     lines = []
     for address in range(ctx.pc - 4 * AROUND, ctx.pc + 4 * AROUND + 4, 4):
         mark = "=>" if address == ctx.pc else "  "
-        word = _fetch(machine, ctx, address)
+        word = _fetch(machine, world, ctx, address)
         if word is None:
             if address == ctx.pc:
                 lines.append(f"{mark} {address:#x}: not executable memory of this world")
@@ -157,19 +157,17 @@ def _code(machine: Machine, ctx: CpuContext) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _fetch(machine: Machine, ctx: CpuContext, address: int) -> bytes | None:
+def _fetch(machine: Machine, world: SecurityState, ctx: CpuContext, address: int) -> bytes | None:
     """The instruction at a virtual address, as the context would fetch it."""
     if address < 0 or address & 3:
         return None
     el = ctx.pstate >> 2 & 3
     read = ctx.read
     if el == 2:
-        controls = Controls(
-            SecurityState.NS, True, read("SCTLR_EL2"), read("TCR_EL2"), read("TTBR0_EL2"), 0, read("MAIR_EL2")
-        )
+        controls = Controls(world, True, read("SCTLR_EL2"), read("TCR_EL2"), read("TTBR0_EL2"), 0, read("MAIR_EL2"))
     else:
         controls = Controls(
-            SecurityState.NS,
+            world,
             False,
             read("SCTLR_EL1"),
             read("TCR_EL1"),
@@ -180,11 +178,11 @@ def _fetch(machine: Machine, ctx: CpuContext, address: int) -> bytes | None:
             read("VTCR_EL2"),
             read("VTTBR_EL2"),
         )
-    found = machine.mmus[SecurityState.NS].translate(controls, address, Access(Kind.EXECUTE, bool(el)))
+    found = machine.mmus[world].translate(controls, address, Access(Kind.EXECUTE, bool(el)))
     if isinstance(found, Fault):
         return None
     try:
-        return machine.buses[SecurityState.NS].read(found.pas, found.pa | address & 0xFFF, 4)
+        return machine.buses[world].read(found.pas, found.pa | address & 0xFFF, 4)
     except (ExternalAbort, GranuleProtectionFault):
         return None
 

@@ -53,7 +53,8 @@ class Configuration:
     """What is on the machine. Raises RealmkitError when it does not fit together.
 
     ``entry``: where the primary PE starts (default: entry of the first image). ``dtb``: contents of a devicetree and
-    where it goes (None: a place above the images); X0 holds its address at entry.
+    where it goes (None: a place above the images); X0 holds its address at entry. ``secure``: an image in Secure
+    memory that runs at S-EL2.
     """
 
     images: tuple[PlacedImage, ...]
@@ -62,6 +63,7 @@ class Configuration:
     nvm: NonVolatile | None = None
     dtb: bytes | None = None
     dtb_address: int | None = None
+    secure: PlacedImage | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +78,8 @@ class Configuration:
             where = self.dtb_place()
             parts.append(PlacedImage("the devicetree", 0, (), AddressRange(where, len(self.dtb))))
         check_placement(parts, ram, "Non-secure memory of the platform")
+        if self.secure is not None:
+            check_placement([self.secure], fvp(pes=self.cpus).secure, "Secure memory of the platform")
         entry = self.start_address
         if entry & 3 or not any(r.contains(entry, 4) for r in ram):
             raise RealmkitError(f"the entry point {entry:#x} is not an aligned address in Non-secure memory")
@@ -191,6 +195,11 @@ class BareMetal:
         if configuration.nvm is not None:
             memory.write(configuration.nvm.span.base, self._kept)
         enter_el2(machine, 0, configuration.start_address, x0)
+        if configuration.secure is not None:
+            for address, data in configuration.secure.segments:
+                memory.write(address, data)
+            machine.secure = reset_context(configuration.secure.entry)
+            stack.monitor.start_secure_world(machine.pes[0].monitor_port)
         return stack
 
     def _reset(self) -> bool:
@@ -268,13 +277,19 @@ class BareMetal:
 
 
 def enter_el2(machine: Machine, index: int, entry: int, x0: int) -> None:
-    """What a PE of the Host runs after power-on: EL2h, MMU off, interrupts masked, X0 as given."""
-    ctx = CpuContext(pc=entry, pstate=PSTATE_RESET_EL2)
+    """What a PE of the Host runs after power-on, X0 as given."""
+    ctx = reset_context(entry)
     ctx.x[0] = x0
-    ctx.write("SCTLR_EL2", SCTLR_EL2_RESET)
-    ctx.write("SCTLR_EL1", SCTLR_EL1_RESET)
-    ctx.write("HCR_EL2", HCR_EL2_RESET)
     pe = machine.pes[index]
     if pe.image is not None:
         machine.release(pe.image)
     pe.image = pe.current = ctx
+
+
+def reset_context(entry: int) -> CpuContext:
+    """Code at EL2h that begins: MMU off, interrupts masked."""
+    ctx = CpuContext(pc=entry, pstate=PSTATE_RESET_EL2)
+    ctx.write("SCTLR_EL2", SCTLR_EL2_RESET)
+    ctx.write("SCTLR_EL1", SCTLR_EL1_RESET)
+    ctx.write("HCR_EL2", HCR_EL2_RESET)
+    return ctx

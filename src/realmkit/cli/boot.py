@@ -159,6 +159,7 @@ def boot(
         cpus=cpus,
         nvm=None if nvm is None else parse_nvm(nvm),
         **_devicetree(dtb),
+        secure=None if secure is None else _load(secure),
         seed=seed,
     )
     limits = Limits(until, max_ticks, timeout_virtual)

@@ -69,6 +69,8 @@ class Machine:
         self.board = Board(platform, self.interconnect.devices, self, output, self._watchdog_reset)
         self.id_registers: Mapping[str, int] = id_registers.values()
         self.smc_charge = CHARGE_EXIT
+        self.secure: CpuContext | None = None
+        """Code of the Secure world, of which the machine has one."""
         self.contended = False
         """More than one PE wants to run."""
         self.stopping = False
@@ -146,7 +148,7 @@ class Machine:
         """Whether a PE that waits for an interrupt has one."""
         self._drive_timers(pe)
         if pe.parked and pe.current is not None:
-            return pe.cpu.takes(pe.current, pe.current is not pe.image)
+            return pe.cpu.takes(pe.current, not pe.has_own_el2(pe.current))
         interface = self.board.interfaces[pe.index]
         if interface.irq_pending() or interface.fiq_pending():
             return True
@@ -290,10 +292,13 @@ class MachineServices:
 
     def broadcast_tlbi_el2(self) -> None:
         """TLBI by an image at EL2."""
-        self._machine.mmus[SecurityState.NS].invalidate_all()
-        for pe in self._machine.pes:
-            if pe.image is not None:
-                pe.cpu.forget_translations(pe.image)
+        machine = self._machine
+        machine.mmus[SecurityState.NS].invalidate_all()
+        machine.mmus[SecurityState.SECURE].invalidate_all()
+        for pe in machine.pes:
+            for ctx in (pe.image, machine.secure):
+                if ctx is not None:
+                    pe.cpu.forget_translations(ctx)
 
     def broadcast_ic(self, pa: int | None, ctx: CpuContext) -> None:
         """IC: code of a granule, or all of a context's virtual machine, goes on all PEs."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from realmkit.machine.machine import Machine
 
 NS = SecurityState.NS
+SECURE = SecurityState.SECURE
 REALM = SecurityState.REALM
 _REST = tuple((0,) * (7 - given) for given in range(8))
 """Zeros for the registers of an SMC after those that are given."""
@@ -100,8 +101,8 @@ class Pe:
         self._smc_result = None
         self._monitor.on_smc(self.monitor_port, state, x)
         result = self._smc_result
-        if state is REALM:
-            self._smc_result = outer if self.world is REALM else result
+        if state is not NS:
+            self._smc_result = outer if self.world is state else result
         return result
 
     def take_result(self) -> Sequence[int] | None:
@@ -115,7 +116,10 @@ class Pe:
         return self._smc_result is not None
 
     def invoke(self, state: SecurityState, x: Sequence[int]) -> None:
-        """World switch to EL2 of ``state`` at its SMC entry."""
+        """World switch to EL2 of ``state`` at its SMC entry: to the RMM, or to the code of the Secure world."""
+        if state is SECURE:
+            self.resume(SECURE, x)
+            return
         if state is not REALM or self._realm_el2 is None:
             raise InternalError(f"no software at EL2 of the {state.name} state")
         self._switch(REALM)
@@ -130,12 +134,26 @@ class Pe:
             self.current = image = self.image
             if image is not None:
                 image.x[0:8] = x[0:8]
+        elif state is SECURE:
+            self.resume(SECURE, x)
+
+    def resume(self, state: SecurityState, x: Sequence[int] | None = None) -> None:
+        """Switch to code of the Non-secure or Secure world, with X0-X7 if given; no SMC is completed by it."""
+        self._switch(state)
+        ctx = self.image if state is NS else self._machine.secure
+        if ctx is None:
+            raise InternalError(f"no code at EL2 of the {state.name} state")
+        if x is not None:
+            ctx.x[0:8] = x[0:8]
+        self.current = ctx
 
     def _switch(self, state: SecurityState) -> None:
         if state is not self.world:
             self.cpu.time += CHARGE_WORLD_SWITCH
             if self._events.active:
                 self._events.emit(WorldSwitch(self.cpu.time, self.index, self.world.name, state.name))
+            if state is SECURE or self.world is SECURE:
+                self._machine.board.interfaces[self.index].secure = state is SECURE
             self.world = state
 
     # ---- exceptions ----
@@ -150,7 +168,7 @@ class Pe:
                 return self.powered and not self._machine.stopping
             return self.current is ctx
         if self.world is REALM:
-            self.current = None
+            self._give_up()
             if self._realm_el2 is None:
                 raise InternalError("a context runs in the Realm state, where no software is installed at EL2")
             self._realm_el2.on_exception(self.realm_port, ctx, exc)
@@ -158,6 +176,13 @@ class Pe:
         self.guest_exit = exc
         self.current = None
         return False
+
+    def _give_up(self) -> None:
+        self.current = None
+
+    def has_own_el2(self, ctx: CpuContext) -> bool:
+        """Whether EL2 of a context is code of its own: the Host image, or the Secure world's."""
+        return ctx is self.image or ctx is self._machine.secure
 
     def enter(self, state: SecurityState, ctx: CpuContext) -> None:
         """ERET from EL2 of ``state`` into a context."""
@@ -299,7 +324,19 @@ class NonSecurePort(_Port):
 class MonitorPort:
     """A PE as the Monitor sees it (:class:`realmkit.machine.port.El3Port`)."""
 
-    __slots__ = ("_machine", "_pe", "bus", "charge", "complete", "events", "index", "invoke", "now", "tlbi_pa")
+    __slots__ = (
+        "_machine",
+        "_pe",
+        "bus",
+        "charge",
+        "complete",
+        "events",
+        "index",
+        "invoke",
+        "now",
+        "resume",
+        "tlbi_pa",
+    )
 
     def __init__(self, machine: Machine, pe: Pe) -> None:
         self._machine = machine
@@ -308,6 +345,7 @@ class MonitorPort:
         self.bus: Bus = machine.buses[SecurityState.ROOT]
         self.events = machine.events
         self.invoke = pe.invoke
+        self.resume = pe.resume
         self.complete = pe.complete
         self.now = pe.cpu.now
         self.charge = pe.cpu.charge

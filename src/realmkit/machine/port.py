@@ -233,6 +233,9 @@ class El3Port(Protocol):
         finished its part: it has either called back with an SMC that ends in :meth:`complete`, or left code running.
         """
 
+    def resume(self, state: SecurityState, x: Sequence[int] | None = None) -> None:
+        """Switch to code of the Non-secure or Secure state, with X0-X7 if given; no SMC is completed by it."""
+
     def complete(self, state: SecurityState, x: Sequence[int]) -> None:
         """Finish the SMC that software of ``state`` has outstanding on this PE with X0-X7, switching to that state."""
 

@@ -160,7 +160,7 @@ class Scheduler:
             until = event
         if limit is not None and limit < until:
             until = limit
-        stop = pe.cpu.run(ctx, pe.world, ctx is not pe.image, max(until - now, 1))
+        stop = pe.cpu.run(ctx, pe.world, not pe.has_own_el2(ctx), max(until - now, 1))
         if stop.kind is StopKind.IDLE or stop.kind is StopKind.PARKED:
             pe.idle, pe.parked = True, stop.kind is StopKind.PARKED
         elif stop.kind is StopKind.DEAD:

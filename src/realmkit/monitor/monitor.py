@@ -13,6 +13,7 @@ from realmkit.machine.platform import Platform
 from realmkit.machine.port import El2Port, El2Software, El3Port
 from realmkit.monitor.attestation import PlatformAttestation
 from realmkit.monitor.boot import BootCode, boot_manifest, cold_boot_arguments, warm_boot_arguments
+from realmkit.monitor.ffa import FirmwareFramework, Partition, is_ffa
 from realmkit.monitor.gpt_service import GptService
 from realmkit.monitor.measured_boot import measure_firmware
 from realmkit.monitor.psci import HostFirmware
@@ -27,6 +28,7 @@ _RMI_LAST: Final = smccc.RMI_RANGE.stop - 1
 _GENERAL: Final = frozenset({smccc.SMCCC_VERSION, smccc.SMCCC_ARCH_FEATURES})
 _HOST_NAMES: Final = {
     **psci.NAMES,
+    **smccc.FFA_NAMES,
     smccc.SMCCC_VERSION: "SMCCC_VERSION",
     smccc.SMCCC_ARCH_FEATURES: "SMCCC_ARCH_FEATURES",
 }
@@ -52,6 +54,7 @@ class Monitor:
         self.attestation = attestation
         self._services = RmmServices(self._gpt, attestation, self._shared_buffer)
         self._host = HostFirmware(platform)
+        self._ffa = FirmwareFramework()
         self._rmm: El2Software | None = None
         self._booting: dict[int, BootCode | None] = {}
         """PEs whose RMM has been entered to boot, with the code that it has reported."""
@@ -110,6 +113,8 @@ class Monitor:
             function = fid & _FUNCTION
             if _RMI_FIRST <= function <= _RMI_LAST:
                 self._forward(port, fid, x)
+            elif self._ffa.partition is not Partition.ABSENT and is_ffa(fid):
+                self._relay(port, fid, x)
             else:
                 self._serve_host(port, function, x)
         elif state is _REALM:
@@ -117,6 +122,8 @@ class Monitor:
                 self._complete(port, x)
             else:
                 self._serve_rmm(port, fid, x)
+        elif is_ffa(fid):
+            self._ffa.partition_call(port, fid, x)
         else:
             x0 = self._host.call(port, fid, x) if fid in _GENERAL else smccc.NOT_SUPPORTED
             port.complete(state, (smccc.NOT_SUPPORTED if x0 is None else x0, *x[1:8]))
@@ -137,6 +144,15 @@ class Monitor:
             return
         self._callers[port.index] = None
         port.complete(_NS, (x[1], x[2], x[3], x[4], x[5], caller[5], caller[6], caller[7]))
+
+    def start_secure_world(self, port: El3Port) -> None:
+        """Enter the code of the Secure world for the first time; the Non-secure world follows when it is ready."""
+        self._ffa.start(port)
+
+    def _relay(self, port: El3Port, fid: int, x: Sequence[int]) -> None:
+        if port.events.active:
+            self._report_host_call(port, fid, x, None)
+        self._ffa.host_call(port, fid, x)
 
     def _serve_host(self, port: El3Port, fid: int, x: Sequence[int]) -> None:
         x0 = self._host.call(port, fid, x)
