@@ -33,7 +33,9 @@ __all__ = [
 ]
 
 TIME_SLICE: Final = 1_000_000
-"""Ticks that a VCPU runs before the next one gets the PE (10 ms)."""
+"""Ticks that a VCPU runs at a stretch while no other wants the PE (10 ms)."""
+SHARED_SLICE: Final = 100_000
+"""The same while others want it (1 ms): VCPUs that spin until another one goes on must not spin for long."""
 _PPIS: Final = (PPI_MAINTENANCE, PPI_CNTHP, PPI_CNTV, PPI_CNTP)
 _INTID: Final = 0xFF_FFFF
 _VMID_BITS_16: Final = 0b0010
@@ -146,7 +148,9 @@ class Hypervisor:
             if turn is None:
                 self._wait(live, max_ticks)
             else:
-                self._run_slice(*turn, now + TIME_SLICE if max_ticks is None else min(now + TIME_SLICE, max_ticks))
+                guest, vcpu, shared = turn
+                end = now + (SHARED_SLICE if shared else TIME_SLICE)
+                self._run_slice(guest, vcpu, end if max_ticks is None else min(end, max_ticks))
         return [guest.result or RunResult(Outcome.FAILED, "did not run") for guest in guests]
 
     @staticmethod

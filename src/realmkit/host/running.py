@@ -232,14 +232,16 @@ class Turns:
 
     _count: int = field(default=0)
 
-    def next(self, guests: list[RunningGuest], now: int) -> tuple[RunningGuest, Vcpu] | None:
-        """Who gets the PE now; None when all wait."""
-        best: tuple[RunningGuest, Vcpu] | None = None
-        for guest in guests:
-            for vcpu in guest.vcpus:
-                if (best is None or vcpu.turn < best[1].turn) and guest.is_ready(vcpu, now):
-                    best = guest, vcpu
-        if best is not None:
-            self._count += 1
-            best[1].turn = self._count
-        return best
+    def next(self, guests: list[RunningGuest], now: int) -> tuple[RunningGuest, Vcpu, bool] | None:
+        """Who gets the PE now, and whether others want it too; None when all wait."""
+        ready = [(guest, vcpu) for guest in guests for vcpu in guest.vcpus if guest.is_ready(vcpu, now)]
+        if not ready:
+            return None
+        guest, vcpu = min(ready, key=_turn)
+        self._count += 1
+        vcpu.turn = self._count
+        return guest, vcpu, len(ready) > 1
+
+
+def _turn(candidate: tuple[RunningGuest, Vcpu]) -> int:
+    return candidate[1].turn
