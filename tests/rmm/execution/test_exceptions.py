@@ -11,6 +11,7 @@ from realmkit.arch.rmi import ExitReason, RecExit, Rmi
 from realmkit.arch.rsi import Rsi
 from realmkit.arch.vmsa import HCR_EL2
 from realmkit.machine.port import CpuContext, ExceptionInfo, ExceptionKind
+from realmkit.rmm.execution.registers import CNTVMASK
 from tests.rmm.execution.running import (
     BUFFER,
     CODE,
@@ -46,6 +47,7 @@ def running(recs: int = 1) -> Running:
     ctx.write("CNTP_CTL_EL0", 3)
     ctx.write("CNTV_CVAL_EL0", 0x111)
     ctx.write("CNTP_CVAL_EL0", 0x222)
+    bench.rec_state().timer_masks = CNTVMASK  # the Host knows
     return bench
 
 

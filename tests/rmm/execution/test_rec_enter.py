@@ -372,6 +372,34 @@ def test_a_reported_timer_that_goes_idle_is_an_exit() -> None:
     assert bench.smc(Rsi.VERSION, 0x1_0000) is None
 
 
+def test_a_timer_that_fires_while_the_rmm_works_is_an_exit() -> None:
+    """Whether or not the Host's interrupt controller would tell."""
+    bench = Running()
+    ctx = bench.enter()
+    ctx.write("CNTP_CTL_EL0", 1)
+    ctx.write("CNTP_CVAL_EL0", 1 << 20)
+    assert bench.smc(Rsi.VERSION, 0x1_0000) is None
+    bench.port.tick = 1 << 20
+    record = bench.smc(Rsi.VERSION, 0x1_0000)
+    assert record is not None
+    assert (record.exit_reason, record.esr, record.cntp_ctl) == (ExitReason.IRQ, 0, 5)
+    assert bench.enter().read("CNTHCTL_EL2") == 0xC00 | 1 << 19
+
+
+def test_a_timer_that_fired_between_exit_and_entry_is_an_exit_at_once() -> None:
+    bench = Running()
+    ctx = bench.enter()
+    ctx.write("CNTV_CTL_EL0", 1)
+    ctx.write("CNTV_CVAL_EL0", 1 << 20)
+    assert bench.interrupt().cntv_ctl == 1
+    bench.port.tick = 1 << 20
+    assert bench.refused() == (0, (0, 0, 0, 0), None)
+    record = bench.exit_record()
+    assert (record.exit_reason, record.esr, record.cntv_ctl) == (ExitReason.IRQ, 0, 5)
+    assert not bench.rec_state().running
+    bench.enter()
+
+
 def test_a_virtual_serror_stays_pending_over_an_entry() -> None:
     bench = Running()
     bench.enter()

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from realmkit.rmm.rmm import Rmm
 
 _ENABLE, _IMASK, _ISTATUS = 1, 2, 4
-_ASSERTED: Final = _ENABLE | _ISTATUS
 _SYNDROME: Final = struct.Struct("<3Q")
 _GPRS: Final = tuple(struct.Struct(f"<{count}Q") for count in range(32))
 _GIC: Final = struct.Struct("<19Q")
@@ -51,9 +50,8 @@ def leave(
         _GPRS[len(gprs)].pack_into(record, 0x200, *gprs)
     _GIC.pack_into(record, 0x300, *lists.save(ctx.ich))
     now = port.now()
-    timers = _timers(ctx, now)
-    _TIMERS.pack_into(record, 0x400, *timers)
-    rec.timer_masks = _masks(timers)
+    _TIMERS.pack_into(record, 0x400, *_timers(ctx, now))
+    rec.timer_masks = _asserted(ctx, now)
     request = rec.ripas
     if request is not None:
         _RIPAS.pack_into(record, 0x500, request.addr, request.top, request.value)
@@ -74,15 +72,15 @@ def leave(
 
 
 def resume(rmm: "Rmm", port: El2Port, rec: Rec) -> None:
-    """Let the Realm go on after an exception that the RMM has served; the caller must return at once.
+    """Let the Realm go on, or begin, after the RMM has done its part; the caller must return at once.
 
-    While a timer's line is masked because the Host has been told of its interrupt, nothing else would tell the Host
-    that the Realm has cleared it: that change is an exit of its own.
+    A timer whose output has changed since the last exit is an exit of its own: a virtual interrupt has to become pending
+    or idle. The line of one that the Host has been told of is masked, so nothing else would tell that it is idle again.
     """
-    if rec.timer_masks and rec.timer_masks & ~_masks(_timers(rec.ctx, port.now())):
-        leave(rmm, port, rec, ExitReason.IRQ)
-    else:
+    if _asserted(rec.ctx, port.now()) == rec.timer_masks:
         port.enter(rec.ctx)
+    else:
+        leave(rmm, port, rec, ExitReason.IRQ)
 
 
 def _timers(ctx: CpuContext, now: int) -> tuple[int, int, int, int]:
@@ -97,6 +95,12 @@ def _timers(ctx: CpuContext, now: int) -> tuple[int, int, int, int]:
     return cntp_ctl, cntp_cval, cntv_ctl, cntv_cval
 
 
-def _masks(timers: tuple[int, int, int, int]) -> int:
+def _asserted(ctx: CpuContext, now: int) -> int:
     """CNTHCTL_EL2 bits that mask the timers whose output is asserted."""
-    return (CNTPMASK if timers[0] == _ASSERTED else 0) | (CNTVMASK if timers[2] == _ASSERTED else 0)
+    read = ctx.read
+    masks = 0
+    if read("CNTP_CTL_EL0") & (_ENABLE | _IMASK) == _ENABLE and now >= read("CNTP_CVAL_EL0"):
+        masks = CNTPMASK
+    if read("CNTV_CTL_EL0") & (_ENABLE | _IMASK) == _ENABLE and now >= read("CNTV_CVAL_EL0"):
+        masks |= CNTVMASK
+    return masks

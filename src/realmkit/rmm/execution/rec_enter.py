@@ -26,6 +26,7 @@ from realmkit.machine.port import El2Port
 from realmkit.rmm.dispatch import Command, rmi_command
 from realmkit.rmm.execution import inject, lists, memory, registers
 from realmkit.rmm.execution.commands_rec import require_rec
+from realmkit.rmm.execution.exits import resume
 from realmkit.rmm.state import RealmState, Rec, Refusal
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
     trap = (registers.HCR_TWI if flags & ENTER_TRAP_WFI else 0) | (registers.HCR_TWE if flags & ENTER_TRAP_WFE else 0)
     ctx.write("HCR_EL2", registers.HCR | trap | ctx.read("HCR_EL2") & registers.HCR_VSE)
     ctx.write("CNTHCTL_EL2", registers.CNTHCTL | found.timer_masks)
-    port.enter(ctx)
+    resume(rmm, port, found)
 
 
 def _complete_abort(rec: Rec, flags: int, value: int) -> None:

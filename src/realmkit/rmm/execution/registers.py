@@ -2,9 +2,10 @@
 
 from typing import Final
 
+from realmkit.arch.gic import ICH_VMCR, PRIORITY_BITS
 from realmkit.arch.rmi import RecParams
 from realmkit.arch.vmsa import HCR_EL2, VTCR_EL2
-from realmkit.machine.port import PSTATE_RESET_EL1, CpuContext, El2Port
+from realmkit.machine.port import PSTATE_RESET_EL1, CpuContext, El2Port, IchState
 from realmkit.rmm.features import vmid_limit
 from realmkit.rmm.state import Realm
 
@@ -38,6 +39,8 @@ CNTHCTL: Final = 0xC00
 """CNTHCTL_EL2 with E2H: EL1PCTEN, EL1PTEN. The Realm uses counters and timers without traps."""
 CNTVMASK: Final = 1 << 18
 CNTPMASK: Final = 1 << 19
+_VMCR_RESET: Final = ICH_VMCR.make(VBPR0=7 - PRIORITY_BITS, VBPR1=8 - PRIORITY_BITS)
+"""ICH_VMCR_EL2: the binary points as the Realm reads them, which are the smallest that there are."""
 _SL0: Final = {0: 2, 1: 1, 2: 0}
 _PS_48: Final = 5
 _VMIDS_8_BIT: Final = 1 << 8
@@ -45,7 +48,9 @@ _VMIDS_8_BIT: Final = 1 << 8
 
 def initial(port: El2Port, realm: Realm, params: RecParams) -> CpuContext:
     """The context of a new REC."""
-    context = CpuContext(x=[*params.gprs, *[0] * 23], pc=params.pc, pstate=PSTATE_RESET_EL1)
+    context = CpuContext(
+        x=[*params.gprs, *[0] * 23], pc=params.pc, pstate=PSTATE_RESET_EL1, ich=IchState(vmcr=_VMCR_RESET)
+    )
     context.regs.update(
         {
             "SCTLR_EL1": SCTLR_EL1_RESET,
