@@ -74,8 +74,8 @@ def leave(
 def resume(rmm: "Rmm", port: El2Port, rec: Rec) -> None:
     """Let the Realm go on, or begin, after the RMM has done its part; the caller must return at once.
 
-    A timer whose output has changed since the last exit is an exit of its own: a virtual interrupt has to become pending
-    or idle. The line of one that the Host has been told of is masked, so nothing else would tell that it is idle again.
+    A timer whose output has changed since the last exit is an exit of its own: a virtual interrupt has to become
+    pending or idle. The line of one that the Host knows of is masked: nothing else would tell that it is idle again.
     """
     if _asserted(rec.ctx, port.now()) == rec.timer_masks:
         port.enter(rec.ctx)
