@@ -80,7 +80,32 @@ def test_wfi_without_a_wake_up_source_is_idle_for_ever() -> None:
 
 @pytest.mark.parametrize("loop", [(B_SELF,), (WFE, branch(-1)), (WFI, WFE, branch(-2)), (0xD503_201F, branch(-1))])
 def test_loops_of_nothing_are_idle_for_ever(loop: tuple[int, ...]) -> None:
-    result = run(flat(loop), limits=Limits())
+    result = run(flat(loop))
+    assert result.outcome is Outcome.IDLE
+
+
+def test_wfi_with_a_pending_masked_interrupt_is_idle_for_ever() -> None:
+    """The EL2 timer's interrupt is pending for ever: WFI is a NOP then, in a loop that nothing ends."""
+    words = (
+        *mov64(1, 0x2F11_0000),  # SGI and PPI frame of the redistributor
+        0x1280_0002,  # mov w2, #-1
+        str32(2, 1, 0x80),
+        str32(2, 1, 0x100),
+        *mov64(1, 0x2F00_0000),
+        movz(2, 0x12),
+        str32(2, 1),
+        movz(2, 1),
+        0xD518_CCE2,  # msr icc_igrpen1_el1, x2
+        movz(3, 0xFF),
+        0xD518_4603,  # msr icc_pmr_el1, x3
+        0xD51C_E222,  # msr cnthp_ctl_el2, x2 (CVAL is 0)
+        WFI,
+        *printing("awake"),
+        WFI,
+        branch(-1),
+    )
+    result = run(flat(words))
+    assert result.uarts == {2: "awake"}
     assert result.outcome is Outcome.IDLE
 
 
@@ -98,7 +123,7 @@ def test_limits() -> None:
 
 
 def test_resets_that_change_nothing_end() -> None:
-    result = run(flat(RESET), limits=Limits())
+    result = run(flat(RESET))
     assert result.outcome is Outcome.RESET_LOOP
     assert set(result.resets) == {"system-reset"}
 
@@ -124,7 +149,7 @@ def test_a_handler_that_parks_itself_ends_the_run() -> None:
     words = [*mov64(0, vectors), 0xD51C_C000, *mov64(1, 0x1C1D_0000), ldr32(2, 1)]
     words += [UDF] * (0x200 - len(words))
     words += [B_SELF, *[UDF] * 31] * 16
-    result = run(flat(words), limits=Limits())
+    result = run(flat(words))
     assert result.outcome is Outcome.IDLE
     assert f"PE 0 goes round in circles at {vectors + 0x200:#x}" in result.reason
     assert result.missing.startswith("read of 4 bytes at 0x1c1d0000 to X2")
@@ -144,7 +169,7 @@ def test_a_handler_that_parks_itself_ends_the_run() -> None:
     ],
 )
 def test_crashes_are_reported(words: tuple[int, ...]) -> None:
-    result = run(flat(words), limits=Limits())
+    result = run(flat(words))
     assert result.outcome is Outcome.CRASHED
     assert result.diagnosis is not None
     assert result.diagnosis.pes[0].lines()

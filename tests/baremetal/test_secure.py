@@ -1,7 +1,7 @@
 import pytest
 
 from realmkit.arch.errors import RealmkitError
-from realmkit.baremetal import Limits, Outcome
+from realmkit.baremetal import Outcome
 from tests.baremetal.kit import B_SELF, POWER_OFF, SMC, flat, mov64, prebuilt, printing, run
 
 SECURE_RAM = 0x0600_0000
@@ -24,7 +24,7 @@ def test_partition_boots_before_the_host() -> None:
 
 
 def test_a_partition_that_never_gets_ready_is_reported() -> None:
-    result = run(flat((*printing("Host"), *POWER_OFF)), secure=flat((B_SELF,), SECURE_RAM), limits=Limits())
+    result = run(flat((*printing("Host"), *POWER_OFF)), secure=flat((B_SELF,), SECURE_RAM))
     assert result.outcome is Outcome.IDLE
     assert result.uarts == {}
     assert result.diagnosis is not None

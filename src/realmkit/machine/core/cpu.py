@@ -359,10 +359,12 @@ class Cpu:
     def idle(self) -> bool:
         """WFI has been executed: stop unless something is pending."""
         self.services.sync(self)
-        if interrupts.wakes(self, self.ctx):
-            return True
-        self._stop = Stop(StopKind.IDLE)
-        return False
+        ctx = self.ctx
+        if not interrupts.wakes(self, ctx):
+            self._stop = Stop(StopKind.IDLE)
+        elif not interrupts.takes(self, ctx, self.python_el2) and parking.is_parked(self):
+            self._stop = Stop(StopKind.PARKED)
+        return self._stop is None
 
     def takes(self, ctx: CpuContext, python_el2: bool) -> bool:
         """Whether an interrupt is pending that ``ctx`` would take."""
