@@ -153,7 +153,7 @@ def test_more_than_fits_comes_in_order_of_priority(guest: Guest) -> None:
     for intid in range(10):
         guest.priority(intid, 0x80 - 8 * intid)
         guest.sgi(intid)
-    taken = []
+    taken: list[int] = []
     guest.enter()
     assert guest.hcr == _UIE
     assert sorted(guest.loaded) == [6, 7, 8, 9]

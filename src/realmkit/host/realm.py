@@ -3,6 +3,8 @@
 The Host keeps books of what it gave (granules by IPA and table); the RMM checks every request.
 """
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -96,12 +98,19 @@ class HostRealm:
         )
         bus.write(Pas.NS, self.params, params.pack())
         rd = self.memory.allocate_delegated()
-        try:
+        with self._lent(rd):
             self.rmi.realm_create(rd, self.params)
-        except RealmkitError:
-            self.memory.undelegate(rd)
-            raise
         self.rd = rd
+
+    @contextmanager
+    def _lent(self, *granules: int) -> Iterator[None]:
+        """Take delegated granules back when what they were meant for fails."""
+        try:
+            yield
+        except BaseException:
+            for granule in granules:
+                self.memory.undelegate(granule)
+            raise
 
     def build(self, plan: LaunchPlan) -> None:
         """Execute every step of a plan, then RMI_REALM_ACTIVATE."""
@@ -121,12 +130,12 @@ class HostRealm:
 
     def create_table(self, ipa: int, level: int) -> None:
         """RMI_RTT_CREATE of one table, which must not exist."""
-        base = ipa & ~(entry_size(level - 1) - 1)
+        base = ipa & -entry_size(level - 1) if 0 < level <= _PAGE_LEVEL else ipa
         table = self.memory.allocate_delegated()
-        result = self.rmi.rtt_create(self.rd, table, base, level)
-        if not result.success:
-            self.memory.undelegate(table)
-            raise self.rmi.error(Rmi.RTT_CREATE, (self.rd, table, base, level), result)
+        with self._lent(table):
+            result = self.rmi.rtt_create(self.rd, table, base, level)
+            if not result.success:
+                raise self.rmi.error(Rmi.RTT_CREATE, (self.rd, table, base, level), result)
         self.tables[level, base] = table
         if level == _PAGE_LEVEL:
             self.blocks.discard(base)
@@ -137,10 +146,12 @@ class HostRealm:
             self.create_table(ipa, missing)
 
     def _init_ripas(self, base: int, top: int) -> None:
-        while base < top:
+        while True:
             result = self.rmi.rtt_init_ripas(self.rd, base, top)
             if result.success:
                 base = result.x1
+                if base >= top:
+                    return
                 continue
             level = result.rtt_level()
             if level is None or level >= _PAGE_LEVEL:
@@ -153,15 +164,14 @@ class HostRealm:
         bus.write(Pas.NS, source, content)
         granule = self._backing.take(ipa)
         flags = DATA_MEASURE_CONTENT if measured else 0
-        result = self.rmi.call(Rmi.DATA_CREATE, self.rd, granule, ipa, source, flags)
-        level = result.rtt_level()
-        if level is not None and level < _PAGE_LEVEL:
-            self.create_tables_below(ipa, level)
+        with self._lent(granule):
             result = self.rmi.call(Rmi.DATA_CREATE, self.rd, granule, ipa, source, flags)
-        if not result.success:
-            error = self.rmi.error(Rmi.DATA_CREATE, (self.rd, granule, ipa, source, flags), result)
-            self.memory.undelegate(granule)
-            raise error
+            level = result.rtt_level()
+            if level is not None and level < _PAGE_LEVEL:
+                self.create_tables_below(ipa, level)
+                result = self.rmi.call(Rmi.DATA_CREATE, self.rd, granule, ipa, source, flags)
+            if not result.success:
+                raise self.rmi.error(Rmi.DATA_CREATE, (self.rd, granule, ipa, source, flags), result)
         self._assigned(ipa, granule)
 
     def _assigned(self, ipa: int, granule: int) -> None:
@@ -170,10 +180,11 @@ class HostRealm:
 
     def _create_rec(self, step: CreateRec) -> None:
         count = self.rmi.rec_aux_count(self.rd)
-        taken: list[int] = []
-        try:
+        with ExitStack() as granules:
+            taken = []
             for _ in range(1 + count):
                 taken.append(self.memory.allocate_delegated())
+                granules.enter_context(self._lent(taken[-1]))
             rec, *aux = taken
             params = RecParams(
                 flags=REC_RUNNABLE if step.runnable else 0,
@@ -185,10 +196,6 @@ class HostRealm:
             )
             self.rmi.port.bus.write(Pas.NS, self.params, params.pack())
             self.rmi.rec_create(self.rd, rec, self.params)
-        except RealmkitError:
-            for pa in taken:
-                self.memory.undelegate(pa)
-            raise
         handle = RecHandle(len(self.recs), step.mpidr, rec, tuple(aux), 0, step.runnable)
         self.recs.append(handle)
         handle.run = self.memory.allocate()
@@ -221,15 +228,12 @@ class HostRealm:
     def _provide_page(self, ipa: int) -> bool:
         """RMI_DATA_CREATE_UNKNOWN, with tables as needed: whether the page was missing."""
         granule = self._backing.take(ipa)
-        try:
+        with self._lent(granule):
             result = self.rmi.data_create_unknown(self.rd, granule, ipa)
             level = result.rtt_level()
             if level is not None and level < _PAGE_LEVEL:
                 self.create_tables_below(ipa, level)
                 result = self.rmi.data_create_unknown(self.rd, granule, ipa)
-        except RealmkitError:
-            self.memory.undelegate(granule)
-            raise
         if not result.success:
             self.memory.undelegate(granule)
             return False
@@ -288,7 +292,7 @@ class HostRealm:
                 result = self.rmi.rtt_map_unprotected(self.rd, ipa, _PAGE_LEVEL, desc)
             if not result.success:
                 raise self.rmi.error(Rmi.RTT_MAP_UNPROTECTED, (self.rd, ipa, _PAGE_LEVEL, desc), result)
-        except RealmkitError:
+        except BaseException:
             self.memory.free(page)
             raise
         self.shared[ipa] = page
