@@ -53,7 +53,10 @@ class RecEntered(Event):
 
 @dataclass(frozen=True, slots=True)
 class RecExited(Event):
-    """A REC exit was reported to the Host; ``exit`` holds the fields of RmiRecExit that are not zero."""
+    """A REC exit was reported to the Host.
+
+    ``exit`` holds the fields of RmiRecExit that are not zero, where an observer wants detail.
+    """
 
     rec: int
     reason: str
@@ -136,22 +139,34 @@ Observer = Callable[[Event], None]
 class EventHub:
     """Delivers events to observers in the order of subscription."""
 
-    __slots__ = ("_observers", "active")
+    __slots__ = ("_detailed", "_observers", "active", "detailed")
 
     def __init__(self) -> None:
         self._observers: list[Observer] = []
+        self._detailed: list[Observer] = []
         self.active = False
+        """Somebody observes: emitters build events."""
+        self.detailed = False
+        """Somebody wants everything: emitters decode structures that are costly to decode as well."""
 
-    def subscribe(self, observer: Observer) -> Callable[[], None]:
-        """Add an observer; the returned function removes it."""
+    def subscribe(self, observer: Observer, *, detailed: bool = True) -> Callable[[], None]:
+        """Add an observer; the returned function removes it. Without ``detailed``, exit records may come empty."""
         self._observers.append(observer)
-        self.active = True
+        if detailed:
+            self._detailed.append(observer)
+        self._update()
 
         def unsubscribe() -> None:
             self._observers.remove(observer)
-            self.active = bool(self._observers)
+            if detailed:
+                self._detailed.remove(observer)
+            self._update()
 
         return unsubscribe
+
+    def _update(self) -> None:
+        self.active = bool(self._observers)
+        self.detailed = bool(self._detailed)
 
     def emit(self, event: Event) -> None:
         """Deliver one event."""

@@ -12,15 +12,16 @@ _CODES = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "s64": "q"}
 class _Slot(NamedTuple):
     name: str
     offset: int
-    kind: str
-    length: int
+    single: bool
+    """One value, not a tuple."""
+    form: struct.Struct
+    """Little-endian."""
 
-    @property
-    def code(self) -> str:
-        """Format of this slot for the struct module, little-endian."""
-        if self.kind == "bytes":
-            return f"<{self.length}s"
-        return f"<{self.length}{_CODES[self.kind]}"
+
+def _slot(name: str, offset: int, kind: str, length: int) -> _Slot:
+    if kind == "bytes":
+        return _Slot(name, offset, True, struct.Struct(f"<{length}s"))
+    return _Slot(name, offset, length == 1, struct.Struct(f"<{length}{_CODES[kind]}"))
 
 
 def at(offset: int, kind: str, count: int = 1) -> Any:
@@ -40,7 +41,7 @@ def at(offset: int, kind: str, count: int = 1) -> Any:
 
 @cache
 def _read_slots(cls: Hashable) -> tuple[_Slot, ...]:
-    return tuple(_Slot(f.name, *f.metadata["slot"]) for f in fields(cast(Any, cls)))
+    return tuple(_slot(f.name, *f.metadata["slot"]) for f in fields(cast(Any, cls)))
 
 
 def _slots(cls: Any) -> tuple[_Slot, ...]:
@@ -60,10 +61,10 @@ class Layout:
         image = bytearray(self.SIZE)
         for slot in _slots(type(self)):
             value = getattr(self, slot.name)
-            if slot.kind == "bytes" or slot.length == 1:
-                struct.pack_into(slot.code, image, slot.offset, value)
+            if slot.single:
+                slot.form.pack_into(image, slot.offset, value)
             else:
-                struct.pack_into(slot.code, image, slot.offset, *value)
+                slot.form.pack_into(image, slot.offset, *value)
         return bytes(image)
 
     @classmethod
@@ -71,8 +72,8 @@ class Layout:
         """Read the structure from at least as many bytes as its last member needs."""
         values = {}
         for slot in _slots(cls):
-            raw = struct.unpack_from(slot.code, image, slot.offset)
-            values[slot.name] = raw[0] if slot.kind == "bytes" or slot.length == 1 else raw
+            raw = slot.form.unpack_from(image, slot.offset)
+            values[slot.name] = raw[0] if slot.single else raw
         return cls(**values)
 
     @classmethod

@@ -156,7 +156,7 @@ def prepare(request: Request, watcher: Watcher) -> Launch:
     launch = Launch(request, stack, Counts(), ExceptionLoop())
     launch.console = Console(watcher.console)
     for observer in (launch.counts, launch.loop, launch.measured, launch.granules):
-        stack.events.subscribe(observer)
+        stack.events.subscribe(observer, detailed=False)
     return launch
 
 

@@ -60,7 +60,7 @@ def leave(
     rec.running = False
     del rmm.running[port.index]
     if port.events.active:
-        fields = RecExit.unpack(bytes(record)).describe()
+        fields = RecExit.unpack(bytes(record)).describe() if port.events.detailed else {}
         port.events.emit(RecExited(now, port.index, rec.pa, reason.name, fields))
     command, arguments = rmm.commands[Rmi.REC_ENTER], (rec.pa, rec.run_ptr)
     try:
