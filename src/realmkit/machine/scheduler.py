@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from greenlet import getcurrent, greenlet
 
 from realmkit.arch.errors import RealmkitError
-from realmkit.machine.core import StopKind
+from realmkit.machine.core import StopKind, timers
 
 if TYPE_CHECKING:
     from realmkit.machine.machine import Machine
@@ -153,14 +153,22 @@ class Scheduler:
         ctx = pe.current
         if ctx is None or pe.idle:
             return
-        now = pe.cpu.time
+        cpu = pe.cpu
         until = self._horizon
         event = machine.next_event(pe)
         if event is not None and event < until:
             until = event
         if limit is not None and limit < until:
             until = limit
-        stop = pe.cpu.run(ctx, pe.world, not pe.has_own_el2(ctx), max(until - now, 1))
+        stop = cpu.run(ctx, pe.world, not pe.has_own_el2(ctx), max(until - cpu.time, 1))
+        while stop.kind is StopKind.LEFT and cpu.time < until and not cpu.breaking:
+            # The way into a REC and out of it: nothing that was looked at above has changed.
+            before, ctx = ctx, pe.current
+            if ctx is None or not (pe.powered and timers.are_silent(before) and timers.are_silent(ctx)):
+                break
+            if machine.stopping:
+                break
+            stop = cpu.run(ctx, pe.world, not pe.has_own_el2(ctx), until - cpu.time)
         if stop.kind is StopKind.IDLE or stop.kind is StopKind.PARKED:
             pe.idle, pe.parked = True, stop.kind is StopKind.PARKED
         elif stop.kind is StopKind.DEAD:

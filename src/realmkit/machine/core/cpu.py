@@ -405,6 +405,11 @@ class Cpu:
         if number != 31:
             self.engine.x[number].write(value)
 
+    @property
+    def breaking(self) -> bool:
+        """Whether the present run was to end: what interrupts it has changed."""
+        return self._break
+
     def break_slice(self) -> None:
         """End the run at the next slice boundary: what interrupts it has changed."""
         self._break = True

@@ -25,6 +25,8 @@ EL2_TIMERS: Final = (
     Timer("CNTHP_CTL_EL2", "CNTHP_CVAL_EL2", 1 << PPI_CNTHP, 0),
     Timer("CNTHV_CTL_EL2", "CNTHV_CVAL_EL2", 1 << PPI_CNTHV, 0),
 )
+_ICH_MAINTENANCE: Final = 0xFE
+"""ICH_HCR_EL2: the conditions that raise the maintenance interrupt."""
 LINES: Final = 1 << PPI_CNTV | 1 << PPI_CNTP | 1 << PPI_CNTHP | 1 << PPI_CNTHV
 
 
@@ -48,6 +50,14 @@ def lines(ctx: CpuContext, timers: tuple[Timer, ...], now: int) -> int:
         ):
             asserted |= line
     return asserted
+
+
+def are_silent(ctx: CpuContext) -> bool:
+    """Whether no timer of EL1, and nothing of its virtual interrupts, can raise a line while a context runs."""
+    regs, ich = ctx.regs, ctx.ich
+    if (regs.get("CNTV_CTL_EL0", 0) | regs.get("CNTP_CTL_EL0", 0)) & ENABLE:
+        return False
+    return not ich.hcr & _ICH_MAINTENANCE and not any(ich.lr)
 
 
 def deadline(ctx: CpuContext, timers: tuple[Timer, ...], now: int) -> int | None:
