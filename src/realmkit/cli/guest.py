@@ -167,8 +167,7 @@ class LinuxGuest:
             raise RealmkitError(f"{request.name} is no Linux Image but a {image.kind} file: launch it without --kernel")
         self.plan = plan(config, realm, image, bootargs, initrd=request.initrd, virtio=self._virtio.regions)
         self.devices = build_devices(config, console)
-        self.devices.windows += self._virtio.windows(self.devices.gic, access_platform=request.realm)
-        self.devices.connect = self._virtio.memory.connect
+        self._virtio.attach(self.devices, access_platform=request.realm)
         self.devices.poll = self._poll
         if self._on_virtio:
             console.attach(self._to_virtio_console)

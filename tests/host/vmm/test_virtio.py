@@ -13,14 +13,11 @@ from realmkit.arch.pas import GRANULE_SIZE, Pas, SecurityState
 from realmkit.devices.gic import Gicv3
 from realmkit.devices.virtio import MemoryRefused
 from realmkit.devices.virtio.block import FEATURE_RO
-from realmkit.devices.virtio.console import MAX_INPUT
 from realmkit.devices.virtio.transport import ACCESS_PLATFORM, Register
 from realmkit.host.guest import DeviceWindow, GuestDevices
 from realmkit.host.vmm import devicetree, layout
 from realmkit.host.vmm.layout import VmConfig
 from realmkit.host.vmm.virtio import (
-    ATTESTATION_PORT,
-    CONSOLE_PORT,
     DiskFile,
     GuestMemory,
     VirtioDevices,
@@ -42,7 +39,9 @@ def devices(*disks: DiskFile, **options: bytes) -> VirtioDevices:
 
 
 def windows(virtio: VirtioDevices, *, access_platform: bool = True) -> list[DeviceWindow]:
-    return virtio.windows(Gicv3([0], spis=64), access_platform=access_platform)
+    hardware = GuestDevices(Gicv3([0], spis=64))
+    virtio.attach(hardware, access_platform=access_platform)
+    return hardware.windows
 
 
 def disk(tmp_path: Path, size: int = 4096, **options: bool) -> DiskFile:
@@ -132,39 +131,6 @@ def test_reports_are_bounded() -> None:
             device.write(register, 4, value)
     assert len(virtio.reports) == 64
     assert virtio.reports[0].startswith("virtio-rng: queue 0 stopped: read of 4 bytes at guest address 0x0")
-
-
-def test_input_reaches_the_guest_when_it_is_polled() -> None:
-    virtio = devices()
-    hardware = GuestDevices(Gicv3([0], spis=64))
-    others: list[int] = []
-    hardware.poll = others.append
-    virtio.attach(hardware, access_platform=True)
-    assert [window.name for window in hardware.windows] == ["virtio-console", "virtio-rng"]
-    virtio.type(CONSOLE_PORT, b"ls\n")
-    virtio.type(ATTESTATION_PORT, b"")
-    virtio.type(ATTESTATION_PORT, b"challenge")
-    assert not virtio.console.ports[0].waiting
-    hardware.poll(7)
-    assert not virtio.has_input
-    assert others == [7]
-    assert [bytes(port.waiting) for port in virtio.console.ports] == [b"ls\n", b"challenge"]
-    assert virtio.received == [(7, CONSOLE_PORT, b"ls\n"), (7, ATTESTATION_PORT, b"challenge")]
-
-
-def test_input_that_has_no_room_waits_in_order() -> None:
-    virtio = devices()
-    virtio.type(CONSOLE_PORT, bytes(MAX_INPUT) + b"tail")
-    virtio.type(CONSOLE_PORT, b"next")
-    virtio.type(ATTESTATION_PORT, b"other")
-    for tick in (1, 2):
-        virtio.poll(tick)
-        assert virtio.has_input
-    assert [(tick, port, len(data)) for tick, port, data in virtio.received] == [(1, 0, MAX_INPUT), (1, 1, 5)]
-    virtio.console.ports[0].waiting.clear()
-    virtio.poll(3)
-    assert bytes(virtio.console.ports[0].waiting) == b"tailnext"
-    assert not virtio.has_input
 
 
 # ---- memory ----

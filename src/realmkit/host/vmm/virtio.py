@@ -6,7 +6,6 @@ The order of the devices is fixed (console, entropy, disks), so the devicetree f
 import fcntl
 import os
 import stat
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -197,9 +196,7 @@ class VirtioDevices:
 
     ``console`` and ``attestation`` get what the guest writes to hvc0 and to the port ``org.realmkit.attestation``, and
     must not raise. ``seed`` decides all entropy. ``reports`` says in words what devices refused.
-
-    Input enters through :meth:`type` at any time, from any thread, and reaches the guest at its next entry:
-    ``received`` tells at which tick, so that a run can be repeated.
+    Input goes to ``console.feed``, between entries of the guest only: a device works at once.
     """
 
     def __init__(
@@ -215,61 +212,21 @@ class VirtioDevices:
         self.console = Console([ConsolePort(console), ConsolePort(attestation, PORT_NAME)])
         self.memory = GuestMemory()
         self.reports: list[str] = []
-        self.received: list[tuple[int, int, bytes]] = []
-        """(tick, port, bytes) of all input that a port has been given."""
-        self._input: deque[tuple[int, bytes]] = deque()
         self._models: list[tuple[str, VirtioModel]] = [("virtio-console", self.console), ("virtio-rng", Entropy(seed))]
         for n, disk in enumerate(disks):
             self._models.append((f"virtio-blk{n}", Block(disk, f"realmkit-disk{n}")))
         self.regions = regions(len(self._models))
 
     def attach(self, devices: GuestDevices, *, access_platform: bool) -> None:
-        """Put the devices into a guest's hardware: their windows, memory and input."""
-        devices.windows += self.windows(devices.gic, access_platform=access_platform)
-        devices.connect = self.memory.connect
-        others = devices.poll
-
-        def poll(now: int) -> None:
-            others(now)
-            self.poll(now)
-
-        devices.poll = poll
-
-    def type(self, port: int, data: bytes) -> None:
-        """Input for a port."""
-        if data:
-            self._input.append((port, data))
-
-    @property
-    def has_input(self) -> bool:
-        """Whether input waits to be given to a port."""
-        return bool(self._input)
-
-    def poll(self, now: int) -> None:
-        """Give the ports what has been typed, as far as they have room; ``now`` is the tick."""
-        kept: list[tuple[int, bytes]] = []
-        for _ in range(len(self._input)):
-            port, data = self._input.popleft()
-            full = any(port == other for other, _ in kept)
-            taken = 0 if full else self.console.feed(port, data)
-            if taken:
-                self.received.append((now, port, data[:taken]))
-            if taken < len(data):
-                kept.append((port, data[taken:]))
-        self._input.extendleft(reversed(kept))
-
-    def windows(self, gic: Gicv3, *, access_platform: bool) -> list[DeviceWindow]:
-        """The devices at their addresses, wired to ``gic``.
+        """Put the devices into a guest's hardware, at their addresses and wired to its GIC.
 
         A Realm's devices need ``access_platform``: its drivers then hand out addresses of shared memory alone.
         """
-        windows = []
         for (name, model), region in zip(self._models, self.regions, strict=True):
-            device = VirtioMmio(
-                name, model, self.memory, _line(gic, region.intid), self._report, access_platform=access_platform
-            )
-            windows.append(DeviceWindow(name, region.base, region.size, device))
-        return windows
+            line = _line(devices.gic, region.intid)
+            device = VirtioMmio(name, model, self.memory, line, self._report, access_platform=access_platform)
+            devices.windows.append(DeviceWindow(name, region.base, region.size, device))
+        devices.connect = self.memory.connect
 
     def _report(self, text: str) -> None:
         if len(self.reports) < _MAX_REPORTS:
