@@ -288,7 +288,8 @@ class MachineServices:
         """Forget translations of a context's virtual machine on all PEs."""
         root = ctx.read("VTTBR_EL2")
         for pe in self._machine.pes:
-            pe.cpu.forget_stage1(ctx, root, page, asid)
+            if pe.cpu.engines:
+                pe.cpu.forget_stage1(ctx, root, page, asid)
 
     def broadcast_tlbi_el2(self) -> None:
         """TLBI by an image at EL2."""
@@ -303,6 +304,8 @@ class MachineServices:
     def broadcast_ic(self, pa: int | None, ctx: CpuContext) -> None:
         """IC: code of a granule, or all of a context's virtual machine, goes on all PEs."""
         for pe in self._machine.pes:
+            if not pe.cpu.engines:
+                continue
             if pa is None:
                 pe.cpu.forget_all_code(ctx.read("VTTBR_EL2"))
             else:

@@ -76,7 +76,8 @@ class Cpu:
         self.time = 0
         """Virtual time of this PE, in ticks."""
         self.services = services
-        self._engines: dict[int, Engine] = {}
+        self.engines: dict[int, Engine] = {}
+        """Engines by the identity of the context that they hold."""
         self._pool: list[Engine] = []
         self._engine: Engine | None = None
         self.ctx = CpuContext()
@@ -130,14 +131,14 @@ class Cpu:
         return self._engine
 
     def _engine_of(self, ctx: CpuContext, image: bool) -> Engine:
-        engine = self._engines.get(id(ctx))
+        engine = self.engines.get(id(ctx))
         if engine is not None and engine.ctx is ctx:
             return engine
         if isinstance(ctx.backing, Engine):
             ctx.backing.unload()
         engine = self._pool.pop() if self._pool else self._new_engine()
         engine.load(ctx, image)
-        self._engines[id(ctx)] = engine
+        self.engines[id(ctx)] = engine
         return engine
 
     def _new_engine(self) -> Engine:
@@ -145,7 +146,7 @@ class Cpu:
 
     def release(self, ctx: CpuContext) -> None:
         """The context will not run again: its engine is cleaned and kept for another."""
-        engine = self._engines.pop(id(ctx), None)
+        engine = self.engines.pop(id(ctx), None)
         if engine is not None:
             engine.unload()
             if len(self._pool) < POOL:
@@ -154,7 +155,7 @@ class Cpu:
     def forget_pa(self, pa: int, size: int) -> None:
         """Drop cached translations that lead to a range of physical memory."""
         first, last = pa >> 12, (pa + size - 1) >> 12
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             pages = engine.pages
             if (first in pages) if first == last else any(first <= page <= last for page in pages):
                 engine.flush()
@@ -162,26 +163,26 @@ class Cpu:
     def forget_code(self, pa: int) -> None:
         """The contents of a granule have changed: code that was translated from it goes before it can run again."""
         granule = pa >> 12
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             if granule in engine.code:
                 engine.changed.add(granule)
 
     def forget_all_code(self, root: int) -> None:
         """Code that was translated for contexts with this VTTBR_EL2 goes before it can run again."""
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             if engine.ctx is not None and engine.ctx.read("VTTBR_EL2") == root:
                 engine.changed.update(engine.code)
 
     def forget_vmid(self, vmid: int) -> None:
         """Drop cached translations of a VMID."""
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             ctx = engine.ctx
             if ctx is not None and ctx.read("VTTBR_EL2") >> 48 == vmid:
                 engine.flush()
 
     def forget_translations(self, ctx: CpuContext) -> None:
         """Drop cached translations of a context."""
-        engine = self._engines.get(id(ctx))
+        engine = self.engines.get(id(ctx))
         if engine is not None:
             engine.flush()
 
@@ -190,7 +191,7 @@ class Cpu:
 
         The engine that executes it does its own part.
         """
-        for engine in self._engines.values():
+        for engine in self.engines.values():
             ctx = engine.ctx
             if ctx is None or ctx.read("VTTBR_EL2") != root:
                 continue

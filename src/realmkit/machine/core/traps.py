@@ -234,13 +234,20 @@ def _hypervisor_control(cpu: Cpu, access: SystemAccess, value: int) -> bool:
 
 
 def _maintenance(cpu: Cpu, access: SystemAccess, value: int) -> bool:
-    """AT; IC and TLBI, which reach all PEs: the engine does its own part of them."""
+    """AT; IC and TLBI, which reach all PEs: the engine does its own part of them.
+
+    Where IC and TLBI by EL1 are UNDEFINED or trapped, they make nobody forget what must be kept: it does no harm.
+    """
     _, op1, crn, crm, op2 = access.encoding
-    el = cpu.running_pstate() >> 2 & 3
-    if crn == 7 and crm != _TRANSLATE:
-        if el or (op1 == 3 and not _is_denied_to_el0(cpu, access, "")):
-            _instruction_cache(cpu, op1 == 3, value)
+    if crn == 8 and op1 == 0:
+        page = value & PAGE_MASK if op2 in _BY_ADDRESS else None
+        asid = value >> 48 if op2 in _BY_ASID else None
+        cpu.services.broadcast_tlbi(cpu.ctx, page, asid)
         return False
+    if crn == 7 and crm != _TRANSLATE:
+        _instruction_cache(cpu, op1 == 3, value)
+        return False
+    el = cpu.running_pstate() >> 2 & 3
     if el == 0:
         return False
     if crn == 7:
@@ -248,13 +255,8 @@ def _maintenance(cpu: Cpu, access: SystemAccess, value: int) -> bool:
             return False
         translation.address_translate(cpu, access, value)
         return True
-    if op1 == 4:
-        if el == 2:
-            cpu.services.broadcast_tlbi_el2()
-        return False
-    page = value & PAGE_MASK if op2 in _BY_ADDRESS else None
-    asid = value >> 48 if op2 in _BY_ASID else None
-    cpu.services.broadcast_tlbi(cpu.ctx, page, asid)
+    if el == 2:
+        cpu.services.broadcast_tlbi_el2()
     return False
 
 
