@@ -37,6 +37,9 @@ class FakePort:
     def charge(self, ticks: int) -> None:
         raise AssertionError("the Monitor charges nothing itself")
 
+    def resume(self, state: SecurityState, x: Sequence[int] | None = None) -> None:
+        raise AssertionError("no code of another state runs here")
+
     def invoke(self, state: SecurityState, x: Sequence[int]) -> None:
         assert state is REALM
         self._board.rmm.on_smc(self._board.el2(self.index), x)
