@@ -52,7 +52,7 @@ class Stack:
             raise RealmkitError("the RMM did not boot: the platform does not suit it")
 
     def on_power_up(self, start: Callable[[int, int, int], None]) -> None:
-        """``start(pe, entry, context_id)`` makes what a PE runs at NS-EL2 after PSCI CPU_ON, once the RMM is up on it."""
+        """``start(pe, entry, context_id)`` makes what a PE runs at NS-EL2 after PSCI CPU_ON, when its RMM is up."""
 
         def power_up(target: int, entry: int, context_id: int) -> None:
             pe = self.machine.pes[target]
