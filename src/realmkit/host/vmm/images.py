@@ -23,6 +23,7 @@ FLAT_OFFSET: Final = 0x8_0000
 MAX_IMAGE: Final = 1 << 30
 _LINUX_MAGIC: Final = b"ARM\x64"
 _LINUX_HEADER: Final = struct.Struct("<IIQQQ")
+_ZBOOT_MAGIC: Final = b"zimg"
 _GZIP: Final = b"\x1f\x8b"
 ELF_MAGIC: Final = b"\x7fELF"
 _BLOCK: Final = 2 << 20
@@ -69,6 +70,8 @@ def load(content: bytes, name: str, ram_base: int, ram_top: int) -> GuestImage:
         content = gunzip(content, name)
     if not content:
         raise RealmkitError(f"{name} is empty")
+    if content[4:8] == _ZBOOT_MAGIC and content[:2] == b"MZ":
+        raise RealmkitError(f"{name} is an EFI zboot image: give the Image (or Image.gz) of the same kernel instead")
     if content[:4] == ELF_MAGIC:
         image = load_elf(content, name)
     elif content[56:60] == _LINUX_MAGIC:
