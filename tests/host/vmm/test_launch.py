@@ -1,6 +1,7 @@
 """Launch plans: placement, measured operations, and a RIM that the RMM agrees with."""
 
 import dataclasses
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -86,7 +87,7 @@ def test_what_does_not_fit_low_goes_to_the_end_of_ram() -> None:
 
 
 def test_what_does_not_fit_at_all_says_what_would() -> None:
-    with pytest.raises(RealmkitError, match="image, the initrd and the devicetree do not fit .* at least 72M"):
+    with pytest.raises(RealmkitError, match=r"image, the initrd and the devicetree do not fit .* at least 72M"):
         make(64 * MIB, bytes(40 * MIB), initrd=bytes(30 * MIB))
     make(72 * MIB, bytes(40 * MIB), initrd=bytes(30 * MIB))
     with pytest.raises(RealmkitError, match="the image and the devicetree do not fit"):
@@ -130,7 +131,7 @@ def test_ram_is_covered_once_by_the_largest_entries(memory: int, start: int) -> 
     covered = sorted((step.base, step.top) for step in ranges)
     assert covered[0][0] == RAM_BASE
     assert covered[-1][1] == config.ram_top
-    assert all(a[1] == b[0] for a, b in zip(covered, covered[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in pairwise(covered))
     entries = sum((step.top - step.base) // entry_size(step.level) for step in ranges)
     assert entries <= 2 * 511 + 1024
     assert len(steps(built, CreateTable)) <= 8

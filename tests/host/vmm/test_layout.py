@@ -1,5 +1,7 @@
 """Configurations of guests: what is possible, and the Realm parameters that follow."""
 
+from itertools import pairwise
+
 import pytest
 
 from realmkit.arch.errors import RealmkitError
@@ -66,7 +68,7 @@ def test_devices_do_not_overlap(vcpus: int) -> None:
             (config.gicr_base, layout.GICR_SIZE * vcpus),
         ]
     )
-    for (low, size), (high, _) in zip(regions, regions[1:], strict=False):
+    for (low, size), (high, _) in pairwise(regions):
         assert low + size <= high
     assert regions[-1][0] + regions[-1][1] <= RAM_BASE
 
