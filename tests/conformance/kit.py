@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from realmkit.arch.pas import GRANULE_SIZE, Pas
+from realmkit.arch.pas import GRANULE_SIZE, Pas, SecurityState
 from realmkit.arch.psci import SYSTEM_OFF
 from realmkit.arch.rmi import (
     REC_EXIT_OFFSET,
@@ -188,6 +188,12 @@ class Kit:
     def read(self, pa: int, size: int) -> bytes:
         """Memory as the Host sees it."""
         return self.port.bus.read(Pas.NS, pa, size)
+
+    def read_realm(self, ipa: int, size: int) -> bytes:
+        """Memory of the Realm at a Protected address that the kit has mapped."""
+        return self.stack.machine.buses[SecurityState.REALM].read(
+            Pas.REALM, self.pages[ipa & ~0xFFF] + (ipa & 0xFFF), size
+        )
 
     def rec(self, index: int) -> int:
         """REC_CREATE; only the first is runnable."""
