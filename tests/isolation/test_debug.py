@@ -2,6 +2,7 @@
 
 import pytest
 
+from realmkit.arch.esr import Ec
 from realmkit.arch.events import ExceptionTaken, RecExited
 from realmkit.arch.pas import Pas
 from realmkit.arch.rmi import ExitReason, RecEnter, Rmi
@@ -128,14 +129,13 @@ def test_general_registers_do_not_cross(victim: Guest) -> None:
 
 
 def test_a_realm_s_own_breakpoint_is_its_own(victim: Guest) -> None:
-    """Whatever the PE makes of it, it ends inside the Realm and nobody else notices."""
+    """It is taken inside the Realm, with a Breakpoint exception, and nobody else notices."""
     world = victim.world
-    realm = world.realm(
-        [*trap_everything(DATA, 0x4000), CLEAR_D, *load(0x4000), *call(DATA), out(0)], {DATA: function(9)}
-    )
-    realm.provide(0x4000)
+    realm = world.realm([*trap_everything(DATA, 0x4000), CLEAR_D, *call(DATA), out(0)], {DATA: function(9)})
     with world.events() as seen:
         run = realm.run()
-    assert run.exit is None
+    assert run.values == []
+    assert run.abort is not None
+    assert (run.abort.ec, run.abort.fsc, run.abort.elr) == (Ec.BREAKPOINT_SAME, 0x22, DATA)
     assert not [e for e in seen if isinstance(e, RecExited) and e.reason != ExitReason.SYNC.name]
     assert victim.run().values[:2] == [7, 5]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from realmkit.arch.esr import FSC_ALIGNMENT, Ec, make_esr
+from realmkit.arch.esr import FSC_ALIGNMENT, FSC_DEBUG, Ec, make_esr
 from realmkit.arch.smccc import MASK64
 from realmkit.machine.core import counters, exceptions, gic, translation
 from realmkit.machine.core.registers import HCR_E2H, HCR_RW, HCR_TID3, HCR_TRANSLATION, HCR_TSC, HCR_TWE, HCR_TWI
@@ -91,11 +91,15 @@ def _smc_trap(cpu: Cpu) -> bool:
 
 
 def _alignment(cpu: Cpu, number: int) -> None:
-    """Unicorn checks alignment itself; what else reaches us here is reported the same way."""
+    """Unicorn checks alignment itself, and breakpoints; what else reaches us here is reported as alignment."""
     ctx = cpu.ctx
     target = exceptions.target_of(cpu)
-    if number == PREFETCH_ABORT or ctx.pc & 3:
+    if ctx.pc & 3:
         exceptions.enter(cpu, target, ExceptionKind.SYNC, make_esr(Ec.PC_ALIGN), ctx.pc)
+        return
+    if number == PREFETCH_ABORT:
+        ec = Ec.BREAKPOINT_SAME if cpu.el() == target else Ec.BREAKPOINT_LOWER
+        exceptions.enter(cpu, target, ExceptionKind.SYNC, make_esr(ec, FSC_DEBUG))
         return
     word = cpu.word()
     access = None if word is None else decode_access(word)
