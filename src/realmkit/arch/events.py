@@ -147,10 +147,14 @@ class EventHub:
         self.active = False
         """Somebody observes: emitters build events."""
         self.detailed = False
-        """Somebody wants everything: emitters decode structures that are costly to decode as well."""
+        """Somebody wants everything: emitters build what is costly or frequent as well."""
 
     def subscribe(self, observer: Observer, *, detailed: bool = True) -> Callable[[], None]:
-        """Add an observer; the returned function removes it. Without ``detailed``, exit records may come empty."""
+        """Add an observer; the returned function removes it.
+
+        Without ``detailed`` it may miss what only traces tell: exit records come empty, and world switches, granule
+        transitions and changes of table entries not at all.
+        """
         self._observers.append(observer)
         if detailed:
             self._detailed.append(observer)

@@ -213,17 +213,16 @@ def _level1(entry: int, config: GptConfig, pa: int) -> GpiResult | GpcFault:
         if size is None or gpi is None:
             return GpcFault(GpcFaultKind.WALK, 1)
         return GpiResult(gpi, 1, size)
-    granules = _granules(entry, config.gpi_digits)
-    if granules is None:
-        return GpcFault(GpcFaultKind.WALK, 1)
-    return GpiResult(granules[pa >> config.p & 0xF], 1, 1 << config.p)
+    return _granules(entry, config.gpi_digits, config.p)[pa >> config.p & 0xF]
 
 
 @lru_cache(maxsize=4096)  # few values are in use at a time: neighbours tend to belong to one world
-def _granules(entry: int, valid_digits: str) -> tuple[Gpi, ...] | None:
-    """The GPIs of a level 1 Granules descriptor; None unless every one of the sixteen is valid."""
+def _granules(entry: int, valid_digits: str, p: int) -> tuple[GpiResult | GpcFault, ...]:
+    """What a level 1 Granules descriptor says of its sixteen granules: faults unless every one of the GPIs is valid."""
     digits = f"{entry:016x}"
-    return None if digits.strip(valid_digits) else tuple(Gpi(int(digit, 16)) for digit in reversed(digits))
+    if digits.strip(valid_digits):
+        return (GpcFault(GpcFaultKind.WALK, 1),) * GRANULES_PER_ENTRY
+    return tuple(GpiResult(Gpi(int(digit, 16)), 1, 1 << p) for digit in reversed(digits))
 
 
 def check(

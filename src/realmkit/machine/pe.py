@@ -150,7 +150,7 @@ class Pe:
     def _switch(self, state: SecurityState) -> None:
         if state is not self.world:
             self.cpu.time += CHARGE_WORLD_SWITCH
-            if self._events.active:
+            if self._events.detailed:
                 self._events.emit(WorldSwitch(self.cpu.time, self.index, self.world.name, state.name))
             if state is SECURE or self.world is SECURE:
                 self._machine.board.interfaces[self.index].secure = state is SECURE

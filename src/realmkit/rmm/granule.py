@@ -83,7 +83,7 @@ class GranuleTracker:
     def take(self, port: El2Port, pa: int, state: GranuleState) -> None:
         """DELEGATED to ``state``: the granule becomes part of an object."""
         self._states[pa] = state
-        if port.events.active:
+        if port.events.detailed:
             self._report(port, pa, _DELEGATED, state)
 
     def release(self, port: El2Port, pa: int) -> None:
@@ -92,13 +92,13 @@ class GranuleTracker:
         port.charge(CHARGE_PAGE)
         before = self._states.get(pa, _UNDELEGATED)
         self._states[pa] = _DELEGATED
-        if port.events.active:
+        if port.events.detailed:
             self._report(port, pa, before, _DELEGATED)
 
     def forget(self, port: El2Port, pa: int) -> None:
         """DELEGATED to UNDELEGATED: the granule is the Host's again."""
         del self._states[pa]
-        if port.events.active:
+        if port.events.detailed:
             self._report(port, pa, _DELEGATED, _UNDELEGATED)
 
     def _require_address(self, pa: int, name: str) -> None:

@@ -108,7 +108,7 @@ def next_live(rmm: "Rmm", port: El2Port, realm: Realm, found: Walk, ipa: int) ->
 def set_entry(port: El2Port, realm: Realm, found: Walk, ipa: int, raw: int) -> None:
     """Write the entry that a walk for ``ipa`` has found; no TLB maintenance."""
     port.bus.write64(_REALM, found.table_pa + found.slot * 8, raw)
-    if port.events.active:
+    if port.events.detailed:
         report_change(port, realm, found.level, ipa, found.raw, raw)
 
 

@@ -90,11 +90,11 @@ class Realm:
     a level 3 table.
     """
     page_table: int = 0
+    unprotected_base: int = field(init=False)
+    """First Unprotected IPA."""
 
-    @property
-    def unprotected_base(self) -> int:
-        """First Unprotected IPA."""
-        return 1 << (self.ipa_width - 1)
+    def __post_init__(self) -> None:
+        self.unprotected_base = 1 << (self.ipa_width - 1)
 
     @property
     def ipa_top(self) -> int:
