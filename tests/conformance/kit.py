@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from realmkit.arch.gic import PPI_CNTHP
 from realmkit.arch.pas import GRANULE_SIZE, Pas, SecurityState
 from realmkit.arch.psci import SYSTEM_OFF
 from realmkit.arch.rmi import (
@@ -252,6 +253,31 @@ class Kit:
         record = outcome.record
         assert (outcome.x0, record.exit_reason, record.imm) == (0, ExitReason.HOST_CALL, immediate), outcome
         return record
+
+    def ticks(self, count: int) -> Outcome:
+        """Enter for about ``count`` ticks: a timer of the Host ends the run."""
+        self.route_interrupts(PPI_CNTHP)
+        self.port.write("CNTHP_CVAL_EL2", self.port.now() + count)
+        self.port.write("CNTHP_CTL_EL2", 1)
+        outcome = self.enter()
+        self.port.write("CNTHP_CTL_EL2", 0)
+        return outcome
+
+    def route_interrupts(self, *ppis: int) -> None:
+        """Let PPIs of this PE through to the Host."""
+        platform = self.stack.machine.platform
+        frame = platform.device("gicr").base
+        bits = sum(1 << ppi for ppi in ppis)
+        for address, value in (
+            (platform.device("gicd").base, 0x13),
+            (frame + 0x14, 0),
+            (frame + 0x1_0080, 0xFFFF_FFFF),
+            (frame + 0x1_0180, 0xFFFF_FFFF),
+            (frame + 0x1_0100, bits),
+        ):
+            self.port.bus.write(Pas.NS, address, value.to_bytes(4, "little"))
+        self.port.write("ICC_PMR_EL1", 0xFF)
+        self.port.write("ICC_IGRPEN1_EL1", 1)
 
     def context(self, rec: int = 0) -> CpuContext:
         """Registers of a REC that does not run."""

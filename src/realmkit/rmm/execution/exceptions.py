@@ -98,7 +98,7 @@ def _abort(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
         return
     ipa = exc.hpfar >> 4 << 12
     if ipa >= realm.ipa_top:
-        inject.address_size_fault(ctx, esr, exc.far, stage1.faulting_level(port, rec, exc.far, ipa))
+        inject.address_size_fault(ctx, esr, exc.far, stage1.faulting_level(port, rec, exc.far))
         resume(rmm, port, rec)
         return
     protected = ipa < realm.unprotected_base

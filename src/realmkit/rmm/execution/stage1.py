@@ -11,8 +11,8 @@ _GRANULES: Final = ({0: 12, 1: 16, 2: 14}, {1: 14, 2: 12, 3: 16})
 _ADDRESS: Final = (1 << 48) - 1
 
 
-def faulting_level(port: El2Port, rec: Rec, va: int, ipa: int) -> int:
-    """Level of the stage 1 descriptor that gave ``ipa`` for ``va``; 0 while the Realm's MMU is off.
+def faulting_level(port: El2Port, rec: Rec, va: int) -> int:
+    """Level of the stage 1 descriptor that leads ``va`` outside; 0 for the table base, or while the MMU is off.
 
     Reads only memory that the Realm can read now; where that is not possible the level reached so far is the answer.
     """
@@ -27,9 +27,9 @@ def faulting_level(port: El2Port, rec: Rec, va: int, ipa: int) -> int:
     stride = granule - 3
     level = max(4 - -(-(bits - granule) // stride), 0)
     table = ctx.read("TTBR1_EL1" if upper else "TTBR0_EL1") & _ADDRESS & ~0x3F
+    if table >= rec.realm.ipa_top:
+        return 0
     while True:
-        if table & ~0xFFF == ipa:
-            return level
         shift = granule + stride * (3 - level)
         where = table + (va >> shift & ((1 << min(stride, bits - shift)) - 1)) * 8
         if where >= rec.realm.unprotected_base:
@@ -42,6 +42,6 @@ def faulting_level(port: El2Port, rec: Rec, va: int, ipa: int) -> int:
         if level == 3 or not descriptor & 1 or not descriptor & 2:
             return level
         table = descriptor & _ADDRESS & ~((1 << granule) - 1)
-        if table & ~0xFFF == ipa or table >= rec.realm.ipa_top:
+        if table >= rec.realm.ipa_top:
             return level
         level += 1
