@@ -61,6 +61,7 @@ class Request:
     disks: tuple[Disk, ...] = ()
     params: str = ""
     console: str = "serial"
+    unmeasured: frozenset[str] = frozenset()
     attest: bool = True
     realm: bool = True
 
@@ -104,7 +105,7 @@ class PayloadGuest:
     def __init__(self, request: Request, realm: RealmConfiguration, console: Console) -> None:
         config = request.config
         image = images.load(request.image, request.name, RAM_BASE, config.ram_top)
-        self.plan = plan(config, realm, image, request.params, initrd=request.initrd)
+        self.plan = plan(config, realm, image)
         self.devices = build_devices(config, console)
         self._challenge = request.challenge
         self._services: HostCallServices | None = None
@@ -165,7 +166,15 @@ class LinuxGuest:
         image = images.load(request.image, request.name, RAM_BASE, config.ram_top)
         if image.kind != "linux":
             raise RealmkitError(f"{request.name} is no Linux Image but a {image.kind} file: launch it without --kernel")
-        self.plan = plan(config, realm, image, bootargs, initrd=request.initrd, virtio=self._virtio.regions)
+        self.plan = plan(
+            config,
+            realm,
+            image,
+            bootargs,
+            initrd=request.initrd,
+            virtio=self._virtio.regions,
+            unmeasured=request.unmeasured,
+        )
         self.devices = build_devices(config, console)
         self._virtio.attach(self.devices, access_platform=request.realm)
         self.devices.poll = self._poll

@@ -22,6 +22,7 @@ from realmkit.cli.terminal import Keys, StandardInput
 from realmkit.cli.view import LaunchView
 from realmkit.host.hypervisor import Hypervisor
 from realmkit.host.vmm.images import read_file
+from realmkit.host.vmm.launch import PARTS
 from realmkit.host.vmm.layout import VmConfig
 from realmkit.realm import embedded_payload
 
@@ -69,6 +70,10 @@ def run(
     console: Annotated[
         str, typer.Option(help="The kernel's console: serial (PL011) or virtio.", metavar="serial|virtio")
     ] = "serial",
+    measure: Annotated[
+        str,
+        typer.Option(help="What of a kernel launch enters the RIM, with commas.", metavar="PARTS"),
+    ] = ",".join(PARTS),
     no_realm: Annotated[bool, typer.Option("--no-realm", help="Launch as a plain VM, to compare.")] = False,
     mem: Annotated[
         str | None,
@@ -160,6 +165,7 @@ def run(
         disks=tuple(map(Disk.parse, disk or ())),
         params=params,
         console=console,
+        unmeasured=_unmeasured(measure),
         attest=kernel is None or challenge is not None,
         realm=not no_realm,
     )
@@ -179,6 +185,13 @@ def run(
         options.write_file(report, (json.dumps(launch.report(), indent=2) + "\n").encode(), "the report")
     view.summary(launch)
     raise typer.Exit(0 if launch.outcome[0] == "ok" else 1)
+
+
+def _unmeasured(measure: str) -> frozenset[str]:
+    wanted = frozenset(filter(None, measure.split(",")))
+    if unknown := wanted - set(PARTS):
+        raise RealmkitError(f"--measure {min(unknown)!r} is unknown: the parts are {', '.join(PARTS)}")
+    return frozenset(PARTS) - wanted
 
 
 @contextmanager
