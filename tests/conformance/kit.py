@@ -254,12 +254,12 @@ class Kit:
         assert (outcome.x0, record.exit_reason, record.imm) == (0, ExitReason.HOST_CALL, immediate), outcome
         return record
 
-    def ticks(self, count: int) -> Outcome:
-        """Enter for about ``count`` ticks: a timer of the Host ends the run."""
-        self.route_interrupts(PPI_CNTHP)
+    def ticks(self, count: int, *ppis: int, **entry: Any) -> Outcome:
+        """Enter for about ``count`` ticks: a timer of the Host ends the run; ``ppis`` are routed as well."""
+        self.route_interrupts(PPI_CNTHP, *ppis)
         self.port.write("CNTHP_CVAL_EL2", self.port.now() + count)
         self.port.write("CNTHP_CTL_EL2", 1)
-        outcome = self.enter()
+        outcome = self.enter(**entry)
         self.port.write("CNTHP_CTL_EL2", 0)
         return outcome
 
@@ -273,6 +273,7 @@ class Kit:
             (frame + 0x14, 0),
             (frame + 0x1_0080, 0xFFFF_FFFF),
             (frame + 0x1_0180, 0xFFFF_FFFF),
+            *((frame + 0x1_0400 + 4 * n, 0xA0A0_A0A0) for n in range(8)),
             (frame + 0x1_0100, bits),
         ):
             self.port.bus.write(Pas.NS, address, value.to_bytes(4, "little"))
