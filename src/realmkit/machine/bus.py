@@ -208,7 +208,8 @@ class CheckedBus:
 
     def _granule(self, pas: Pas, pa: int, size: int, write: bool) -> int | None:
         """Check an access inside one granule: the granule's place in memory, or None where a device may answer."""
-        self._admit(pas, pa, size, write)
+        if not self._reachable[pas] or not 0 <= pa < _PA_LIMIT:
+            self._admit(pas, pa, size, write)
         return self._interconnect.remember(pas, pa, write)
 
     def _check(self, pas: Pas, pa: int, size: int, write: bool) -> bool:

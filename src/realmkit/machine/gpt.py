@@ -203,17 +203,18 @@ def walk(config: GptConfig, read64: Callable[[int], int], pa: int) -> GpiResult 
         entry = read64(table + (index << 3))
     except LookupError:
         return GpcFault(GpcFaultKind.EXTERNAL_ABORT, 1)
-    return _level1(entry, config, pa)
-
-
-def _level1(entry: int, config: GptConfig, pa: int) -> GpiResult | GpcFault:
     if entry & 0xF == TYPE_CONTIGUOUS:
-        size = CONTIGUOUS_SIZE.get(entry >> 8)
-        gpi = config.gpis[entry >> 4 & 0xF]
-        if size is None or gpi is None:
-            return GpcFault(GpcFaultKind.WALK, 1)
-        return GpiResult(gpi, 1, size)
+        return _contiguous(entry, config)
     return _granules(entry, config.gpi_digits, config.p)[pa >> config.p & 0xF]
+
+
+def _contiguous(entry: int, config: GptConfig) -> GpiResult | GpcFault:
+    """What a level 1 Contiguous descriptor says."""
+    size = CONTIGUOUS_SIZE.get(entry >> 8)
+    gpi = config.gpis[entry >> 4 & 0xF]
+    if size is None or gpi is None:
+        return GpcFault(GpcFaultKind.WALK, 1)
+    return GpiResult(gpi, 1, size)
 
 
 @lru_cache(maxsize=4096)  # few values are in use at a time: neighbours tend to belong to one world

@@ -7,6 +7,7 @@ rows in ``COMMANDS``; :mod:`realmkit.rmm.table` joins them.
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from realmkit.arch.events import Call
@@ -91,13 +92,18 @@ def complete(
                 command.fid,
                 dict(zip(command.inputs, arguments, strict=True)),
                 x0,
-                str(ReturnCode.unpack(x0)),
+                _in_words(x0),
                 dict(zip(command.outputs, outputs, strict=False)),
                 refused,
                 detail,
             )
         )
     port.smc(RMI_REQ_COMPLETE, x0, *outputs)
+
+
+@lru_cache(maxsize=64)
+def _in_words(x0: int) -> str:
+    return str(ReturnCode.unpack(x0))
 
 
 def _unknown(port: El2Port, fid: int) -> None:

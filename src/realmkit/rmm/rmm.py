@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from realmkit.arch.errors import InternalError
-from realmkit.machine.port import CpuContext, El2Port, ExceptionInfo
+from realmkit.machine.port import El2Port
 from realmkit.rmm.dispatch import Command, dispatch
 from realmkit.rmm.execution.boot import boot
 from realmkit.rmm.execution.exceptions import on_exception
@@ -56,13 +56,11 @@ class Rmm:
         """A PE leaves reset (:meth:`realmkit.machine.port.El2Software.boot`)."""
         boot(self, port, x)
 
-    def on_exception(self, port: El2Port, ctx: CpuContext, exc: ExceptionInfo) -> None:
-        """An exception of the REC that runs on this PE (:meth:`realmkit.machine.port.El2Software.on_exception`)."""
-        on_exception(self, port, ctx, exc)
+    on_exception = on_exception
+    """An exception of the REC that runs on this PE (:meth:`realmkit.machine.port.El2Software.on_exception`)."""
 
-    def on_smc(self, port: El2Port, x: Sequence[int]) -> None:
-        """An RMI call of the Host, from EL3 (:meth:`realmkit.machine.port.El2Software.on_smc`)."""
-        dispatch(self, port, x)
+    on_smc = dispatch
+    """An RMI call of the Host, from EL3 (:meth:`realmkit.machine.port.El2Software.on_smc`)."""
 
     def require_realm(self, rd: int) -> Realm:
         """The Realm of an RD, by the conditions ``rd_align``, ``rd_bound`` and ``rd_state`` (RMI_ERROR_INPUT)."""
