@@ -8,7 +8,7 @@ from realmkit.arch.pas import Pas
 from realmkit.arch.rmi import ExitReason, RecEnter, Rmi
 from tests.isolation import code
 from tests.isolation.kit import Guest, World
-from tests.isolation.programs import DATA, ask, call, function, load, out, put, secret
+from tests.isolation.programs import DATA, VECTORS, ask, call, function, load, out, put, secret
 
 MDE, KDE, TDCC = 1 << 15, 1 << 13, 1 << 12
 BREAKPOINT = 0xF << 5 | 3 << 1 | 1
@@ -104,6 +104,23 @@ def test_a_realm_that_was_destroyed_leaves_nothing_to_the_next(victim: Guest) ->
     first.destroy()
     second = world.realm([*report(*marked, "DBGBVR0_EL1", "DBGWVR3_EL1"), *read_simd()])
     assert second.run().values == [0] * (len(marked) + 4)
+
+
+HIDDEN = [(3, 0, 2, 1, 0), (3, 0, 2, 3, 0), (3, 3, 9, 14, 0), (3, 3, 9, 13, 0), (3, 0, 1, 0, 1), (2, 0, 0, 2, 0)]
+"""Registers of features that Realms do not have, whose accesses the PE may let through: keys, counters and others."""
+
+
+def test_not_even_registers_that_no_realm_should_have_carry_over() -> None:
+    world = World()
+    behind = code.pack([code.mrs(27, "ELR_EL1"), code.add(27, 27, 4), code.msr("ELR_EL1", 27), code.ERET])
+    vectors = {VECTORS: behind.ljust(0x80, b"\0") * 16}
+    first = world.realm([w for place in HIDDEN for w in (*code.mov(0, 0x5EC0), code.sysinsn(*place, 0))], vectors)
+    assert first.run().exit is None
+    first.destroy()
+    read = [w for place in HIDDEN for w in (*code.mov(0, 0), code.sysinsn(*place, 0) | 1 << 21, out(0))]
+    values = world.realm(read, vectors).run().values
+    assert len(values) == len(HIDDEN)
+    assert values == World().realm(read, vectors).run().values
 
 
 def fill_simd() -> list[int]:

@@ -212,6 +212,31 @@ def test_an_address_translation_instruction_of_the_host_tells_nothing(victim: Gu
     assert results.pop() & 1
 
 
+@pytest.mark.parametrize("stage2", [False, True])
+def test_a_plain_vm_takes_an_abort_as_well(victim: Guest, world: World, stage2: bool) -> None:
+    """Code at NS-EL1: at the physical address, or where its hypervisor has mapped the granule."""
+    pa = victim.data[DATA]
+    where = 0x4000_0000 if stage2 else pa
+    report = [code.mrs(21, "ESR_EL1"), code.mrs(22, "FAR_EL1"), code.HVC]
+    vectors = world.page(code.pack(report).ljust(0x80, b"\0") * 16)
+    image = world.page(code.pack([*code.mov(1, where), code.ldr(5, 1), code.HVC]))
+    context = CpuContext(pc=image)
+    context.write("HCR_EL2", 1 << 31 | stage2)
+    if stage2:
+        s2 = 0xF << 2 | 3 << 6 | 1 << 10
+        level3 = world.page((pa | s2 | 3).to_bytes(8, "little"))
+        level2 = world.page((level3 | 3).to_bytes(8, "little"))
+        entries = {1: level2 | 3, 2: 0x8000_0000 | s2 | 1}
+        level1 = world.page(b"".join(entries.get(n, 0).to_bytes(8, "little") for n in range(512)))
+        context.write("VTTBR_EL2", 7 << 48 | level1)
+        context.write("VTCR_EL2", 5 << 16 | 1 << 6 | 25)
+    context.write("VBAR_EL1", vectors)
+    with Untouched(victim, pa):
+        world.port.enter(context)
+        assert (context.x[21] >> 26, context.x[21] & 0x3F, context.x[22]) == (Ec.DABT_SAME, FSC_GPF, where)
+        assert context.x[5] == 0
+
+
 def test_a_granule_is_clean_on_its_way_in_and_out(world: World) -> None:
     pa = world.page(b"host")
     world.read(pa)

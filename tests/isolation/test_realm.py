@@ -270,6 +270,22 @@ def test_address_translation_instructions_tell_nothing(world: World, victim: Gue
     assert answers.pop() & 1
 
 
+def test_address_translation_by_code_that_was_written_while_it_ran(world: World, victim: Guest) -> None:
+    """The instruction appears through another mapping, without maintenance, where other code has been executed."""
+    target, alias = 0x6000, (8 << 30) + 0x6000
+    at_s1e1r = code.sysinsn(1, 0, 7, 8, 0, 1)
+    new = at_s1e1r | code.RET << 32
+    answers = set()
+    for pa in (victim.tables[3, 0], victim.tables[2, 0], victim.data[DATA], world.delegated(), world.page(b"\xff" * 8)):
+        change = [*code.mov(3, alias), *code.mov(4, new), code.store(4, 3), code.DSB, code.ISB]
+        again = [*code.mov(1, 0xFFFF_FF80_0000_0000), *code.mov(2, target), code.blr(2), code.mrs(0, "PAR_EL1"), out(0)]
+        pages = {**own_table(e8=1 << 10 | 1), target: code.pack([code.NOP, code.RET])}
+        run = world.realm([*own_mmu(pa), *call(target), *change, *again], pages).run()
+        assert run.abort is None
+        answers.add(run.values[-1])
+    assert len(answers) == 1
+
+
 # ---- memory that others share ----
 
 
