@@ -338,3 +338,13 @@ def test_pages_of_4_kb_and_the_affinity_of_the_rec() -> None:
     assert (context.x[5] >> 28 & 0xF, context.x[6], context.x[7]) == (0, 1 << 31, 4)
     assert kit.ok(Rmi.FEATURES, 0)[1] & 0xFF == 48
     assert context.x[5] & 0xF == 5, "48 bits as the RMM says"
+
+
+def test_there_is_no_performance_monitor() -> None:
+    """Reads are zero whatever was written: nothing counts the time of the outside."""
+    names = ("PMCR_EL0", "PMCNTENSET_EL0", "PMCCNTR_EL0", "PMEVCNTR0_EL0", "PMEVCNTR9_EL0", "PMINTENSET_EL1")
+    on = [*words.mov(5, (1 << 64) - 1), *(words.msr(name, 5) for name in names)]
+    kit = Kit(program(on, spin(100), [words.mrs(20 + n, name) for n, name in enumerate(names)]))
+    outcome = kit.enter()
+    assert (outcome.record.exit_reason, outcome.record.pmu_ovf_status) == (ExitReason.HOST_CALL, 0)
+    assert kit.context().x[20:26] == [0] * 6

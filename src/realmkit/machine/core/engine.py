@@ -54,6 +54,9 @@ _SCR_EL3: Final = (3, 6, 1, 1, 0)
 _HCR_EL2: Final = (3, 4, 1, 1, 0)
 _SCR_VALUE: Final = 1 << 12 | 1 << 10 | 1 << 8 | 1
 """TWI, RW, HCE, NS: WFI at EL2 comes to us, SMC and HVC work."""
+_MDCR_EL3: Final = (3, 6, 1, 3, 1)
+_MDCR_VALUE: Final = 1 << 6
+"""TPM: the performance monitors, which our PEs do not have and which count the time of the outside, come to us."""
 _TRAPS: Final = 1 << 31 | 1 << 18 | 1 << 13
 """HCR_EL2 of every engine: EL1 is AArch64; identification registers and WFI at EL1 come to us."""
 _SPAN: Final = 1 << 23
@@ -141,6 +144,7 @@ class Engine:
         self.failure: BaseException | None = None
         self.missing_window: int | None = None
         self.write_place(_SCR_EL3, _SCR_VALUE)
+        self.write_place(_MDCR_EL3, _MDCR_VALUE)
         self.write_place(_HCR_EL2, _TRAPS)
         self._as_new = self.uc.context_save()
 

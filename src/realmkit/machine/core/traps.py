@@ -28,6 +28,8 @@ _TRANSLATE: Final = 8
 _BY_ADDRESS: Final = frozenset({1, 3, 5, 7})
 _BY_ASID: Final = frozenset({1, 2, 5})
 """op2 of TLBI: VAE1, VAAE1, VALE1, VAALE1; VAE1, ASIDE1, VALE1."""
+_PERFORMANCE_MONITORS: Final = "PM"
+"""There are none; they read as zero, since code that prepares a PE often does not ask first."""
 _RANDOM: Final = frozenset({"RNDR", "RNDRRS"})
 _IGNORED: Final = frozenset({"OSLAR_EL1", "OSDLR_EL1"})
 
@@ -153,6 +155,11 @@ def _system(cpu: Cpu, access: SystemAccess) -> bool:
         return gic.access_interface(cpu, access, name, syndrome)
     if name.startswith("ICH_") and el == 2:
         return gic.access_hypervisor(cpu, access, name)
+    if name.startswith(_PERFORMANCE_MONITORS):
+        if access.read:
+            cpu.set_x(access.rt, 0)
+        cpu.skip()
+        return True
     if op0 == 3 and crn == _COUNTERS and op1 == 3:
         exceptions.undefined(cpu)
         return True
