@@ -28,7 +28,7 @@ class GranuleProtection:
     it then.
     """
 
-    __slots__ = ("_cache", "_config", "_memory", "gpccr", "gptbr", "listeners", "pa_bits", "translated")
+    __slots__ = ("_cache", "_config", "_memory", "_plain", "gpccr", "gptbr", "listeners", "pa_bits", "translated")
 
     def __init__(self, memory: PhysicalMemory, pa_bits: int = 48) -> None:
         self._memory = memory
@@ -42,11 +42,16 @@ class GranuleProtection:
         self.gpccr = 0
         self.gptbr = 0
         self._config = GptConfig.decode(0, 0, pa_bits)
+        self._plain: GptConfig | None = None
+        """The configuration if the tables alone decide about addresses below its limit."""
 
     def configure(self, gpccr: int, gptbr: int) -> None:
         """Write GPCCR_EL3 and GPTBR_EL3 of all PEs and forget what was cached."""
         self.gpccr, self.gptbr = gpccr, gptbr
-        self._config = GptConfig.decode(gpccr, gptbr, self.pa_bits)
+        self._config = config = GptConfig.decode(gpccr, gptbr, self.pa_bits)
+        self._plain = None
+        if isinstance(config, GptConfig) and config.enabled and not config.disabled_pas:
+            self._plain = config
         self.invalidate_all()
 
     def allowed(self, pas: int, pa: int) -> bool:
@@ -59,13 +64,14 @@ class GranuleProtection:
         """The check, with the fault when it fails."""
         held = self._cache.get(pa >> GRANULE_SHIFT)
         if held is None:
-            config = self._config
-            if isinstance(config, GpcFault) or not config.enabled or config.disabled_pas or pa >> config.t:
-                return check(config, self._memory.read64, Pas(pas), pa)
+            config = self._plain
+            if config is None or pa >> config.t:
+                return check(self._config, self._memory.read64, Pas(pas), pa)
             result = walk(config, self._memory.read64, pa)
             if isinstance(result, GpcFault):
                 return result
-            held = result.gpi | result.level << 4
+            gpi, level, _ = result
+            held = gpi | level << 4
             if len(self._cache) >= CACHE_GRANULES:
                 self._cache.clear()
             self._cache[pa >> GRANULE_SHIFT] = held

@@ -75,7 +75,8 @@ class PhysicalMemory:
             regions.append(MemoryRegion(span.base, span.size, part, start + offset, offset))
             offset += span.size
         self.regions: tuple[MemoryRegion, ...] = tuple(regions)
-        self._places = tuple((region.base, region.end, region.host_offset - region.base) for region in regions)
+        # DRAM comes first in a platform, the tables that every granule check begins with lie behind it.
+        self._places = tuple((r.base, r.end, r.host_offset - r.base) for r in (*regions[-1:], *regions[:-1]))
 
     def region_at(self, pa: int) -> MemoryRegion | None:
         """The range that holds ``pa``, or None."""
