@@ -250,3 +250,18 @@ def test_more_interrupts_than_list_registers(world: World, kind: str) -> None:
     assert world.run(guest, 5_000_000).outcome is Outcome.POWERED_OFF
     assert guest.values == list(range(9))
     assert sum(v.exits for v in guest.running.vcpus) < 60
+
+
+@KINDS
+def test_an_idle_loop_that_unmasks_for_a_moment(world: World, kind: str) -> None:
+    """WFI with interrupts masked, two instructions with them unmasked, and all over again."""
+    mask_irq, nop = 0xD50342DF, 0xD503201F
+    irq = Code().mrs(27, "ICC_IAR1_EL1").add(26, 26, 1).mov(28, 30_000).msr("CNTV_TVAL_EL0", 28).isb()
+    irq.msr("ICC_EOIR1_EL1", 27)
+    main = gic_on(Code().mov(26, 0), kind).word(mask_irq).mov(1, 30_000).msr("CNTV_TVAL_EL0", 1)
+    main.mov(1, 1).msr("CNTV_CTL_EL0", 1).isb().mov(2, 40).label("idle").wfi()
+    main.word(*[nop] * 12).unmask_irq().word(nop, mask_irq, *[nop] * 30).cmp(26, 2).b_if(Cond.LO, "idle")
+    guest = make(world, main, kind, irq=irq)
+    start = world.port.now()
+    assert world.run(guest, 20_000_000).outcome is Outcome.POWERED_OFF
+    assert world.port.now() - start < 40 * 30_000 * 1.5

@@ -22,6 +22,7 @@ INTERRUPTS = RegisterTable("UARTRIS", RX=(4, 4), TX=(5, 5), RT=(6, 6))
 
 _RX, _TX, _RT = (INTERRUPTS.mask(name) for name in ("RX", "TX", "RT"))
 _FIFO_DEPTH = 32
+_BREAK = 1 << 10
 _RX_TRIGGERS = (4, 8, 16, 24, 28)
 """Characters at RXIFLSEL 0 to 4: 1/8, 1/4, 1/2, 3/4, 7/8 of the FIFO."""
 _CR_RESET = CR.make(UARTEN=1, TXE=1, RXE=1)
@@ -74,6 +75,11 @@ class Pl011:
     def listening(self) -> bool:
         """Software has enabled the interrupts of the receiver: characters that arrive will be read."""
         return bool(self._registers[_IMSC] & (_RX | _RT))
+
+    def feed_break(self) -> None:
+        """The other side sends a break: it is received as a character with UARTDR.BE set."""
+        self._input.append(_BREAK)
+        self._receive()
 
     def read(self, offset: int, size: int) -> int:
         """Value of a register; reading DR takes a received character."""

@@ -38,3 +38,14 @@ def test_the_uart_gets_what_is_typed() -> None:
     assert uart.read(0x18, 4) & 0x10, "receive FIFO empty"
     devices.poll(3)
     assert uart.read(0, 4) == ord("x")
+
+
+def test_asking_for_power_off_is_a_break_and_a_letter() -> None:
+    console = Console()
+    devices = build_devices(VmConfig(2 << 20), console)
+    uart = devices.windows[0].device
+    console.ask_for_power_off()
+    devices.poll(9)
+    assert uart.read(0, 4) == 1 << 10
+    assert uart.read(0, 4) == ord("o")
+    assert console.received == [(9, b""), (9, b"o")]

@@ -13,7 +13,7 @@ def build_devices(config: VmConfig, console: Console) -> GuestDevices:
     """Devices for a configuration; virtio devices are added by whoever has their backends."""
     gic = Gicv3([vcpu_mpidr(n) for n in range(config.vcpus)], spis=layout.SPIS)
     uart = Pl011(console.write, lambda level: gic.set_spi(layout.UART_INTID, level))
-    console.attach(uart.feed)
+    console.attach(uart.feed, uart.feed_break)
     return GuestDevices(
         gic,
         [

@@ -13,7 +13,7 @@ from unicorn import UC_MEM_FETCH, UC_MEM_WRITE, UC_PROT_EXEC, UC_PROT_READ, UC_P
 from realmkit.arch.errors import InternalError
 from realmkit.arch.pas import SecurityState
 from realmkit.arch.smccc import MASK64
-from realmkit.arch.time import CHARGE_EXIT
+from realmkit.arch.time import CHARGE_EXIT, COUNTER_POLL
 from realmkit.machine.context import CpuContext
 from realmkit.machine.core import aborts, interrupts, parking, traps, unmasking
 from realmkit.machine.core.engine import Engine
@@ -26,6 +26,8 @@ from realmkit.machine.walk import Access, Controls, Fault, Kind, Mapping
 
 SLICE: Final = 50_000
 """Instructions between two looks at interrupts, at most."""
+_POLLING_SLICE: Final = 2_000
+"""The same while code waits for time to pass by reading a counter."""
 MASKED_SLICE: Final = 2_000
 """The same while an interrupt is pending and masked, after a while."""
 _FIRST_MASKED_SLICE: Final = 8
@@ -91,9 +93,11 @@ class Cpu:
         self._failed: tuple[int, Kind, Fault | Mapping] | None = None
         self._code: dict[int, memoryview[int]] = {}
         """Instruction words of granules."""
-        self._masked = 0
-        """Instructions since an interrupt became pending that is masked."""
         self._recheck = False
+        self.end = 0
+        """Tick at which the present run ends."""
+        self.counter_reads = 0
+        """Reads of counters in the present slice."""
         self._stop: Stop | None = None
         self._break = False
         self._trapped = False
@@ -212,7 +216,7 @@ class Cpu:
         """Run a context for at most ``budget`` ticks; ``python_el2``: its EL2 is Python software."""
         engine = self._engine_of(ctx, not python_el2)
         self._engine, self.ctx, self.state, self.python_el2 = engine, ctx, state, python_el2
-        end = self.time + budget
+        self.end = self.time + budget
         self._stop, self._break = None, False
         self._loaded_pstate = engine.pstate.read()
         self._entered = False
@@ -226,14 +230,15 @@ class Cpu:
             pending = interrupts.take(self)
             if (stop := self._ended()) is not None:
                 return stop
-            count = min(end - self.time, SLICE)
+            count = min(self.end - self.time, SLICE if self.counter_reads <= COUNTER_POLL else _POLLING_SLICE)
             if pending:
-                count = min(count, self._masked_slice())
-            else:
-                self._masked = 0
+                count = min(count, self._masked_slice(engine))
+            elif engine.masked > 0:
+                engine.masked = 0
             if count <= 0:
                 return Stop(StopKind.BUDGET)
             self._break = self._recheck = False
+            self.counter_reads = 0
             if not engine.run(ctx.pc, count):
                 self.time += CHARGE_EXIT
                 self._on_fault(engine)
@@ -248,17 +253,17 @@ class Cpu:
         """Why the run ends here, if it does."""
         return Stop(StopKind.BUDGET) if self._stop is None and self._break else self._stop
 
-    def _masked_slice(self) -> int:
+    def _masked_slice(self, engine: Engine) -> int:
         """Short slices at first, so that the moment is not missed at which the code looks for interrupts.
 
-        An image may expect its handler to have run right after the instruction that unmasks them.
+        An image may expect its handler to have run right after the instruction that unmasks them, and code that comes
+        from WFI with interrupts masked may unmask them for a few instructions only.
         """
-        if not self.python_el2 and self._masked < _EXACTLY_MASKED:
+        if engine.masked < (0 if self.python_el2 else _EXACTLY_MASKED):
             count = unmasking.distance(self)
-            self._masked += count
-            return count
-        count = min(max(self._masked >> _MASKED_SHARE, _FIRST_MASKED_SLICE), MASKED_SLICE)
-        self._masked += count
+        else:
+            count = min(max(engine.masked >> _MASKED_SHARE, _FIRST_MASKED_SLICE), MASKED_SLICE)
+        engine.masked += count
         return count
 
     def _on_completed(self, count: int) -> None:

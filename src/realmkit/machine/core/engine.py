@@ -132,6 +132,8 @@ class Engine:
         """Physical granules that translated code comes from, and the pages where it is mapped."""
         self.changed: set[int] = set()
         """Those of them whose contents have changed since."""
+        self.masked = 0
+        """Instructions since an interrupt became pending that is masked; below zero after WFI."""
         self.stale = False
         """Unicorn's own TLB must be emptied before it runs again."""
         self.stopped = False
@@ -207,6 +209,7 @@ class Engine:
     def load(self, ctx: CpuContext, image: bool) -> None:
         """Take over a context's state; ``image``: it may run at EL2."""
         self.ctx, self.image = ctx, image
+        self.masked = 0
         self._places = RESIDENT | RESIDENT_EL2 if image else RESIDENT
         self.control_batch = self._controls_el2 if image else self._controls
         self.registers.store(ctx.x, ctx.pc, ctx.pstate)

@@ -20,6 +20,8 @@ _WFI_ISS: Final = 0x1E << 20  # COND = 14
 _WFE_ISS: Final = _WFI_ISS | 1
 _COUNTERS: Final = 14
 """CRn of counters and timers: what there is of them does not come here."""
+_AFTER_WAIT: Final = 256
+"""Instructions after WFI in which code is expected to unmask the interrupt that woke it."""
 _NTWI: Final = 1 << 16
 _NTWE: Final = 1 << 18
 _UCT, _UCI = 1 << 15, 1 << 26
@@ -117,6 +119,7 @@ def _wfi(cpu: Cpu) -> bool:
     if cpu.el() == 0 and not ctx.read("SCTLR_EL1") & _NTWI:
         exceptions.enter(cpu, exceptions.target_of(cpu), ExceptionKind.SYNC, make_esr(Ec.WFX, _WFI_ISS))
         return True
+    cpu.engine.masked = -_AFTER_WAIT
     if cpu.el() < 2 and ctx.read("HCR_EL2") & HCR_TWI:
         return exceptions.to_el2(cpu, make_esr(Ec.WFX, _WFI_ISS))
     cpu.skip()
