@@ -172,9 +172,10 @@ def run(
     view = LaunchView(Console(width=None if sys.stdout.isatty() else WIDTH))
     try:
         launch = prepare(request, view)
-        hypervisor = make_hypervisor(launch)
-        with _tracing(launch, trace), _interruptible(launch, hypervisor), _console(launch, hypervisor):
-            execute(launch, hypervisor, view)
+        with _tracing(launch, trace):
+            hypervisor = make_hypervisor(launch)
+            with _interruptible(launch, hypervisor), _console(launch, hypervisor):
+                execute(launch, hypervisor, view)
     finally:
         view.stop()
     if trust_anchor_out is not None:
