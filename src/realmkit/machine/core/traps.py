@@ -202,9 +202,8 @@ def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
     name = access.name
     el = cpu.running_pstate() >> 2 & 3
     if crn == 0:
-        if not access.read or (op1 == 0 and (el < 2 or not _is_identification(access))):
-            return False
-        if name == "CTR_EL0" and el == 0 and _is_denied_to_el0(cpu, access, name):
+        known = name == "CTR_EL0" or (el == 2 and _is_identification(access))
+        if not access.read or not known or (el == 0 and _is_denied_to_el0(cpu, access, name)):
             return False
         cpu.write_x(access.rt, cpu.services.identification(cpu.ctx, name))
         return True
@@ -227,9 +226,9 @@ def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
 
 
 def _is_identification(access: SystemAccess) -> bool:
-    """Whether a read with op1 0 and CRn 0 is of the space that Unicorn knows, which is all that is allocated."""
-    _, _, _, crm, op2 = access.encoding
-    return crm < 8 if crm else op2 in (0, 5, 6)
+    """Whether a read with CRn 0 is of the identification space that Unicorn knows, which is all that is allocated."""
+    _, op1, _, crm, op2 = access.encoding
+    return op1 == 0 and (0 < crm < 8 or (crm == 0 and op2 in (0, 5, 6)))
 
 
 def _hypervisor_control(cpu: Cpu, access: SystemAccess, value: int) -> bool:
