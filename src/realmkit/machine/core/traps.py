@@ -194,7 +194,7 @@ def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
 
     Never for what Unicorn does not allow: it would not go on to the next instruction. It reports those as UNDEFINED.
     """
-    op0, op1, crn, _, _ = access.encoding
+    op0, _, crn, _, _ = access.encoding
     if op0 == 1:
         return _maintenance(cpu, access, value)
     if op0 != 3:
