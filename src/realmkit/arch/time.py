@@ -13,6 +13,10 @@ CHARGE_RSI = 100
 """Every RSI or PSCI call of a Realm, on top of the exit."""
 CHARGE_COUNTER_READ = 5
 """A read of a counter inside a slice."""
+COUNTER_POLL = 64
+"""Reads of counters in one slice from which software waits for time to pass, so that it passes faster."""
+CHARGE_COUNTER_POLL = 500
+"""A read of a counter by software that waits; it never leads past the next event."""
 CHARGE_PAGE = 100
 """The RMM copies, wipes or hashes 4 KB."""
 CHARGE_WORLD_SWITCH = 100

@@ -162,12 +162,13 @@ class Hypervisor:
         """Enter one VCPU until its slice is over, it waits, or the guest ends."""
         port = self.port
         self._set_timer(limit)
+        vcpu.yielded = False
         try:
             while guest.result is None and vcpu.on and not vcpu.waiting:
                 if guest.run_once(vcpu, port.now()):
                     self._take_interrupts()
                     break
-                if self.stop_requested or port.now() >= limit:
+                if self.stop_requested or vcpu.yielded or port.now() >= limit:
                     break
         except RealmkitError as error:
             guest.result = RunResult(Outcome.FAILED, str(error))

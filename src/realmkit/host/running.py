@@ -68,6 +68,8 @@ class Vcpu:
     """RmiRecEnter flags of the next entry (RMI_ENTER_*), beside those that are always set."""
     gprs: tuple[int, ...] = _NO_GPRS
     """RmiRecEnter gprs of the next entry."""
+    yielded: bool = False
+    """It has executed WFI in this slice: whether it sleeps or not, it has nothing urgent to do."""
     waiting: bool = False
     """In WFI or PSCI CPU_SUSPEND."""
     wake_at: int | None = None
@@ -78,6 +80,7 @@ class Vcpu:
 
     def wait(self) -> None:
         """Let it sleep until an interrupt, unless one is there to be taken."""
+        self.yielded = True
         self.waiting = not self.lists.signals()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.smccc import MASK64
-from realmkit.arch.time import CHARGE_COUNTER_READ, TICKS_PER_SECOND
+from realmkit.arch.time import CHARGE_COUNTER_POLL, CHARGE_COUNTER_READ, COUNTER_POLL, TICKS_PER_SECOND
 from realmkit.machine.core.timers import ENABLE, IMASK, control
 
 if TYPE_CHECKING:
@@ -33,7 +33,11 @@ def read(cpu: Cpu, name: str) -> int:
     regs = cpu.ctx.regs
     if name == "CNTFRQ_EL0":
         return TICKS_PER_SECOND
-    cpu.time += CHARGE_COUNTER_READ
+    cpu.counter_reads += 1
+    charge = CHARGE_COUNTER_READ
+    if cpu.counter_reads > COUNTER_POLL:
+        charge = max(charge, min(CHARGE_COUNTER_POLL, cpu.end - cpu.time))
+    cpu.time += charge
     now = cpu.time
     if name == "CNTPCT_EL0":
         return now
