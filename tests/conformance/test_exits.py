@@ -8,7 +8,7 @@ from realmkit.arch.rmi import ENTER_TRAP_WFE, ENTER_TRAP_WFI, ExitReason, RecExi
 from realmkit.arch.rsi import Rsi
 from realmkit.arch.sysregs import encoding_of
 from tests.conformance import words
-from tests.conformance.kit import CODE, Kit, program
+from tests.conformance.kit import CODE, HANDLED, Kit, program
 from tests.conformance.words import Code
 
 WFX = Ec.WFX << 26
@@ -308,6 +308,26 @@ def test_what_a_realm_does_not_have_is_undefined(word: int) -> None:
     assert (vector, esr) == (0x200, 1 << 25)
     assert int.from_bytes(kit.read_realm(elr, 4), "little") == word
     assert kit.done().x[6] == 1
+
+
+HARMLESS = {
+    "AT, unallocated": words.sys(0, 7, 8, 4, 31),
+    "identification space of EL0, unallocated": words.mrs(5, "S3_3_C0_C1_0"),
+    "PMU event": words.msr("PMEVTYPER0_EL0", 31),
+    "OS lock": words.msr("OSLAR_EL1", 31),
+    "unallocated register": words.mrs(5, "S3_0_C1_C9_0"),
+    "unallocated SYS": words.sys(0, 9, 1, 0, 31),
+    "DC by set and way": words.sys(0, 7, 14, 2, 31),
+}
+
+
+@pytest.mark.parametrize("word", HARMLESS.values(), ids=HARMLESS)
+def test_what_no_realm_needs_does_no_harm(word: int) -> None:
+    """Undefined or without effect; the Realm goes on either way."""
+    kit = Kit(program(word, words.mov(6, 1)))
+    if kit.ticks(10_000).record.imm == HANDLED:
+        kit.done()
+    assert kit.context().x[6] == 1
 
 
 HIDDEN = {

@@ -32,6 +32,12 @@ _BY_ASID: Final = frozenset({1, 2, 5})
 """op2 of TLBI: VAE1, VAAE1, VALE1, VAALE1; VAE1, ASIDE1, VALE1."""
 _PERFORMANCE_MONITORS: Final = "PM"
 """There are none; they read as zero, since code that prepares a PE often does not ask first."""
+_TRANSLATIONS: Final[tuple[dict[int, tuple[int, ...]], ...]] = (
+    {},
+    {0: (0, 1, 2, 3)},
+    {0: (0, 1, 2, 3), 4: (0, 1, 4, 5, 6, 7)},
+)
+"""AT instructions of EL1 and EL2: op2 by op1."""
 _RANDOM: Final = frozenset({"RNDR", "RNDRRS"})
 _IGNORED: Final = frozenset({"OSLAR_EL1", "OSDLR_EL1"})
 
@@ -264,7 +270,7 @@ def _maintenance(cpu: Cpu, access: SystemAccess, value: int) -> bool:
     if el == 0:
         return False
     if crn == 7:
-        if el == 1 and op1 == 4:
+        if op2 not in _TRANSLATIONS[el].get(op1, ()):
             return False
         translation.address_translate(cpu, access, value)
         return True
