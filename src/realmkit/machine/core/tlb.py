@@ -14,7 +14,11 @@ PAGE_MASK: Final = (1 << 44) - 1
 UPPER_PAGE: Final = 1 << 43
 SPACES: Final = 256
 """Register images that are remembered; then the cache starts again empty."""
+BLOCKS: Final = 1 << 16
+"""Larger mappings that are told apart; with more of them every page counts as part of one."""
 _PAGE_SHIFT: Final = 12
+_REACHES: Final = (2, 4, 9, 13, 17, 18)
+"""log2 of the pages that a descriptor may map: 16 and 64 KB; 2, 32 and 512 MB; 1 GB."""
 _M: Final = 1 << 0
 _A1: Final = 1 << 22
 _EPD1: Final = 1 << 23
@@ -27,14 +31,12 @@ Translation = tuple[int, int]
 class Part:
     """Translations of pages at one privilege: those of one ASID, or (``asid`` None) global ones of the upper half."""
 
-    __slots__ = ("asid", "blocks", "code", "data", "el2")
+    __slots__ = ("asid", "code", "data", "el2")
 
     def __init__(self, asid: int | None, el2: bool) -> None:
         self.asid, self.el2 = asid, el2
         self.data: dict[int, Translation] = {}
         self.code: dict[int, Translation] = {}
-        self.blocks: set[tuple[int, int]] = set()
-        """(log2 of the reach in pages, number) of descriptors that map more than one page."""
 
 
 class Space(NamedTuple):
@@ -49,6 +51,8 @@ class Space(NamedTuple):
     own: Part
     shared: Part
     lower_only: bool
+    blocks: set[tuple[int, int]]
+    """(log2 of the reach in pages, number) of descriptors that map more than one page, whoever holds their pages."""
 
     def code(self, page: int) -> Translation | None:
         """The translation of a page that has been executed."""
@@ -64,6 +68,10 @@ class Space(NamedTuple):
         Where both halves are in use, global entries of the lower one would belong to all ASIDs at once: they are for
         the engine alone.
         """
+        if reach > _PAGE_SHIFT:
+            pages = reach - _PAGE_SHIFT
+            if len(self.blocks) <= BLOCKS:
+                self.blocks.add((pages, page >> pages))
         if not_global or self.own.el2:
             part = self.own
         elif page & UPPER_PAGE or self.lower_only:
@@ -71,29 +79,28 @@ class Space(NamedTuple):
         else:
             return
         (part.code if code else part.data)[page] = found
-        if reach > _PAGE_SHIFT:
-            pages = reach - _PAGE_SHIFT
-            part.blocks.add((pages, page >> pages))
 
 
 class TranslationCache:
     """All translations of one context."""
 
-    __slots__ = ("_halves", "spaces")
+    __slots__ = ("_blocks", "_parts", "spaces")
 
     def __init__(self) -> None:
         self.spaces: dict[tuple[int, bytes], Space] = {}
         """By EL and PAN, and the image of the registers."""
-        self._halves: dict[tuple[object, ...], Part] = {}
+        self._parts: dict[tuple[object, ...], Part] = {}
+        self._blocks: set[tuple[int, int]] = set()
 
     def space(self, key: tuple[int, bytes], el: int, pan: bool, controls: Controls) -> Space:
         """Make the space of new register values."""
         if len(self.spaces) >= SPACES:
-            self.clear()
+            self.spaces.clear()
+            self._parts.clear()
         c = controls
         if c.el2:
             own = self._part((el, c.sctlr, c.tcr, c.mair, c.ttbr0), None, True)
-            space = Space(c, True, False, own, own, True)
+            space = Space(c, True, False, own, own, True, self._blocks)
         else:
             common = (el, pan, c.sctlr, c.tcr, c.mair, c.vttbr, c.vtcr, c.hcr)
             asid = (c.ttbr1 if c.tcr & _A1 else c.ttbr0) >> 48
@@ -101,24 +108,25 @@ class TranslationCache:
             own = self._part((*common, ttbr0, ttbr1, asid), asid, False)
             lower_only = not c.sctlr & _M or bool(c.tcr & _EPD1)
             shared = self._part((*common, ttbr0, ttbr1) if lower_only else (*common, ttbr1), None, False)
-            space = Space(c, el > 0, pan, own, shared, lower_only)
+            space = Space(c, el > 0, pan, own, shared, lower_only, self._blocks)
         self.spaces[key] = space
         return space
 
     def _part(self, key: tuple[object, ...], asid: int | None, el2: bool) -> Part:
-        part = self._halves.get(key)
+        part = self._parts.get(key)
         if part is None:
-            part = self._halves[key] = Part(asid, el2)
+            part = self._parts[key] = Part(asid, el2)
         return part
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget everything; the engine does so, too."""
         self.spaces.clear()
-        self._halves.clear()
+        self._parts.clear()
+        self._blocks.clear()
 
     def forget_asid(self, asid: int) -> None:
         """Forget the entries of an ASID."""
-        for part in self._halves.values():
+        for part in self._parts.values():
             if part.asid == asid:
                 _empty(part)
 
@@ -127,18 +135,21 @@ class TranslationCache:
 
         The engine invalidates one page by itself; a larger mapping has other pages, which it has to forget as well.
         """
-        large = False
+        large = bool(self._blocks) and self._is_in_block(page)
         for part in self._matching(asid, el2):
-            if part.blocks and any((pages, page >> pages) in part.blocks for pages in {b[0] for b in part.blocks}):
+            if large:
                 _empty(part)
-                large = True
             else:
                 part.data.pop(page, None)
                 part.code.pop(page, None)
         return large
 
+    def _is_in_block(self, page: int) -> bool:
+        blocks = self._blocks
+        return len(blocks) > BLOCKS or any((pages, page >> pages) in blocks for pages in _REACHES)
+
     def _matching(self, asid: int | None, el2: bool) -> Iterator[Part]:
-        for part in self._halves.values():
+        for part in self._parts.values():
             if part.el2 == el2 and (asid is None or part.asid is None or part.asid == asid):
                 yield part
 
@@ -146,4 +157,3 @@ class TranslationCache:
 def _empty(part: Part) -> None:
     part.data.clear()
     part.code.clear()
-    part.blocks.clear()

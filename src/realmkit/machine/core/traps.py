@@ -27,8 +27,6 @@ _NTWE: Final = 1 << 18
 _UCT, _UCI = 1 << 15, 1 << 26
 _TRANSLATE: Final = 8
 """CRm of AT."""
-_TRANSLATIONS: Final = frozenset(((0, 0), (0, 1), (0, 2), (0, 3), (4, 0), (4, 1), (4, 4), (4, 5), (4, 6), (4, 7)))
-"""op1 and op2 of AT."""
 _BY_ADDRESS: Final = frozenset({1, 3, 5, 7})
 _BY_ASID: Final = frozenset({1, 2, 5})
 """op2 of TLBI: VAE1, VAAE1, VALE1, VAALE1; VAE1, ASIDE1, VALE1."""
