@@ -232,3 +232,12 @@ ZERO: Final = (
     0xD50B7421,  # dc zva, x1
     0xD4000002,  # hvc #0
 )
+OWN_BREAKPOINT: Final = (
+    0xD5100083,  # msr dbgbvr0_el1, x3
+    0xD51000A4,  # msr dbgbcr0_el1, x4
+    0xD5100246,  # msr mdscr_el1, x6
+    0xD5033FDF,  # isb
+    0xD503201F,  # nop
+    0xD503201F,  # nop
+    0xD4000002,  # hvc #0
+)

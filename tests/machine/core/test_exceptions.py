@@ -183,3 +183,40 @@ def test_active_interrupt_is_not_taken_again(bench: Bench) -> None:
     ich.lr[0] = ICH_LR.make(vINTID=40, Group=int(GROUP1 == 1), State=LR_ACTIVE)
     assert bench.run(budget=10_000).kind in (StopKind.BUDGET, StopKind.PARKED)
     assert bench.ctx.pc == CODE
+
+
+# ---- debug ----
+
+DEBUG_UNMASKED = EL1 & ~0x200
+KDE = 1 << 13
+MDE = 1 << 15
+
+
+def test_software_step_of_el0(bench: Bench) -> None:
+    """MDSCR_EL1.SS, and SPSR_EL1.SS at the exception return: one instruction, then EL1."""
+    bench.load(CODE, code.ERET_TO_EL0)
+    bench.load(CODE + 0x100, code.COUNT)
+    ctx = bench.ctx
+    ctx.regs.update({"MDSCR_EL1": 1, "CNTKCTL_EL1": 3})
+    ctx.x[0], ctx.x[1] = CODE + 0x100, EL0 | 1 << 21
+    assert bench.run_to_vector() == LOWER
+    assert ctx.read("ESR_EL1") == 0x32 << 26 | 1 << 25 | 1 << 24 | 0x22
+    assert ctx.read("ELR_EL1") == CODE + 0x104
+
+
+def test_undefined_instruction_while_stepping_is_undefined(bench: Bench) -> None:
+    bench.load(CODE, code.UNDEF)
+    bench.ctx.regs["MDSCR_EL1"] = 1 | KDE
+    bench.ctx.pstate = DEBUG_UNMASKED | 1 << 21
+    assert bench.run_to_vector() == EL1_SPX
+    assert bench.ctx.read("ESR_EL1") == 1 << 25
+
+
+def test_breakpoint_of_the_context_itself(bench: Bench) -> None:
+    bench.load(CODE, code.OWN_BREAKPOINT)
+    ctx = bench.ctx
+    ctx.pstate = DEBUG_UNMASKED
+    ctx.x[3], ctx.x[4], ctx.x[6] = CODE + 5 * 4, 0xF << 5 | 3 << 1 | 1, MDE | KDE
+    assert bench.run_to_vector() == EL1_SPX
+    assert ctx.read("ESR_EL1") == 0x31 << 26 | 1 << 25 | 0x22
+    assert ctx.read("ELR_EL1") == CODE + 5 * 4

@@ -15,7 +15,7 @@ from realmkit.arch.pas import SecurityState
 from realmkit.arch.smccc import MASK64
 from realmkit.arch.time import CHARGE_EXIT, COUNTER_POLL
 from realmkit.machine.context import CpuContext
-from realmkit.machine.core import aborts, interrupts, parking, traps, unmasking
+from realmkit.machine.core import aborts, fatal, interrupts, parking, traps, unmasking
 from realmkit.machine.core.engine import Engine
 from realmkit.machine.core.registers import HCR_TGE, PAN
 from realmkit.machine.core.services import CpuServices
@@ -385,6 +385,9 @@ class Cpu:
     def _on_interrupt(self, number: int) -> bool:
         self.save()
         self.time += CHARGE_EXIT
+        if self.engine.fatal and number == traps.UNDEFINED and fatal.serve(self):
+            self.resume()
+            return not (self._recheck or self._break)
         if not traps.serve(self, number) or self._stop is not None:
             return False
         self.resume()

@@ -132,6 +132,10 @@ class Engine:
         """Physical granules that translated code comes from, and the pages where it is mapped."""
         self.changed: set[int] = set()
         """Those of them whose contents have changed since."""
+        self.fatal: set[int] = set()
+        """Where code holds instructions that Unicorn must not see."""
+        self.fatal_next = -1
+        """The one of them that is next if what is before it has been done elsewhere."""
         self.masked = 0
         """Instructions since an interrupt became pending that is masked; below zero after WFI."""
         self.stale = False
@@ -366,6 +370,11 @@ class Engine:
             self._hook(vaddr & ~0xFFF, pa)
         return new
 
+    def forget_fatal(self, address: int) -> None:
+        """Something else is there now."""
+        self.fatal.discard(address)
+        self.uc.ctl_set_exits(sorted(self.fatal))
+
     def watch_waits(self, on: bool) -> None:
         """Stop at WFE, or not; between runs only. One such hook alone makes all code several times slower."""
         if on == self._waits_watched:
@@ -387,6 +396,11 @@ class Engine:
         offset = pa - region.base
         for place, kind in scan.find(region.buffer[offset : offset + _PAGE], self.image):
             address = vaddr + place
+            if kind == scan.FATAL:
+                if address not in self.fatal:
+                    self.fatal.add(address)
+                    self.uc.ctl_set_exits(sorted(self.fatal))
+                continue
             if (address, kind) in self._hooked:
                 continue
             self._hooked.add((address, kind))

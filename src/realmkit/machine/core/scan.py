@@ -1,13 +1,19 @@
 """Finds the instructions that must come to us although Unicorn would execute them: a look at each page of code."""
 
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
 from unicorn.arm64_const import UC_ARM64_INS_MRS, UC_ARM64_INS_MSR, UC_ARM64_INS_SYS
 
+from realmkit.machine.core.fatal import is_fatal
+
 WAIT: Final = -1
 """Kind of WFE."""
+FATAL: Final = -2
+"""Kind of what Unicorn must not see (:mod:`realmkit.machine.core.fatal`)."""
+_FATAL_TOPS: Final = re.compile(rb"[\x0e\x1e\x2e\x3e\x4e\x5e\x6e\x7e]")
 _SYSTEM: Final = b"\xd5"
 """Top byte of system instructions."""
 _WFE: Final = 0xD503_205F
@@ -25,6 +31,10 @@ def find(page: memoryview, image: bool) -> Iterator[tuple[int, int]]:
         if kind is not None:
             yield 4 * at, kind
         at = tops.find(_SYSTEM, at + 1)
+    for match in _FATAL_TOPS.finditer(tops):
+        at = match.start()
+        if is_fatal(words[at]):
+            yield 4 * at, FATAL
 
 
 @lru_cache(maxsize=4096)

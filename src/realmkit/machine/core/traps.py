@@ -22,6 +22,13 @@ _COUNTERS: Final = 14
 """CRn of counters and timers: what there is of them does not come here."""
 _AFTER_WAIT: Final = 256
 """Instructions after WFI in which code is expected to unmask the interrupt that woke it."""
+_SS: Final = 1 << 21
+"""PSTATE.SS: an instruction is to be stepped."""
+_PSTATE_D: Final = 1 << 9
+_MDSCR_SS: Final = 1 << 0
+_MDSCR_KDE: Final = 1 << 13
+_STEP_VALID: Final = 1 << 24
+"""ISV of a software step exception: EX is valid."""
 _NTWI: Final = 1 << 16
 _NTWE: Final = 1 << 18
 _UCT, _UCI = 1 << 15, 1 << 26
@@ -67,6 +74,11 @@ def serve(cpu: Cpu, number: int) -> bool:
     if number in (DATA_ABORT, PREFETCH_ABORT):
         _alignment(cpu, number)
         return True
+    if not ctx.pstate & _SS and _is_stepping(cpu):
+        target = exceptions.target_of(cpu)
+        ec = Ec.STEP_SAME if cpu.el() == target else Ec.STEP_LOWER
+        exceptions.enter(cpu, target, ExceptionKind.SYNC, make_esr(ec, _STEP_VALID | FSC_DEBUG))
+        return True
     word = cpu.word()
     instruction = None if word is None else decode(word)
     if isinstance(instruction, Hint) and instruction.kind is HintKind.WFI:
@@ -78,6 +90,13 @@ def serve(cpu: Cpu, number: int) -> bool:
     else:
         exceptions.undefined(cpu)
     return True
+
+
+def _is_stepping(cpu: Cpu) -> bool:
+    """Whether software step is active, as EL1 has asked for: then an instruction has just been stepped (D2.12)."""
+    if cpu.el() > 1 or not (control := cpu.ctx.read("MDSCR_EL1")) & _MDSCR_SS:
+        return False
+    return cpu.el() == 0 or bool(control & _MDSCR_KDE and not cpu.ctx.pstate & _PSTATE_D)
 
 
 def _previous_immediate(cpu: Cpu) -> int:
