@@ -368,3 +368,27 @@ def test_there_is_no_performance_monitor() -> None:
     outcome = kit.enter()
     assert (outcome.record.exit_reason, outcome.record.pmu_ovf_status) == (ExitReason.HOST_CALL, 0)
     assert kit.context().x[20:26] == [0] * 6
+
+
+HALF_PRECISION = {"one source": 0x0EF9_294C, "two sources": 0x4EDC_1CA0}
+BEFORE: dict[str, Code] = {
+    "nothing": [words.NOP],
+    "a wait": [words.WFE],
+    "a register access": [words.msr("NZCV", 31)],
+    "a trapped register access": [words.mrs(6, "ID_AA64PFR0_EL1")],
+    "a call": words.call(Rsi.VERSION, 0x1_0000),
+    "a jump": [*words.mov(6, CODE + 0x40), words.br(6), *[words.NOP] * 16],
+}
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+@pytest.mark.parametrize("word", HALF_PRECISION.values(), ids=HALF_PRECISION)
+def test_instructions_that_the_engine_cannot_take(word: int, before: Code) -> None:
+    """Unallocated half-precision SIMD: UNDEFINED like the rest of it, wherever it stands."""
+    code = program(before, word, words.mov(6, 1))
+    if words.br(6) in before:  # the jump goes to the instruction itself
+        code[code.index(words.br(6)) - 1] = words.mov(6, CODE + 4 * code.index(word))[0]
+    kit = Kit(code)
+    vector, esr, _, elr, _ = kit.handled()
+    assert (vector, esr, elr) == (0x200, 1 << 25, CODE + 4 * code.index(word))
+    assert kit.done().x[6] == 1
