@@ -284,12 +284,14 @@ class MachineServices:
             return ctx.regs.get("VMPIDR_EL2") or self._machine.platform.mpidr(self._index)
         return self._machine.id_registers.get(name, 0)
 
-    def broadcast_tlbi(self, ctx: CpuContext, page: int | None = None, asid: int | None = None) -> None:
+    def broadcast_tlbi(
+        self, ctx: CpuContext, page: int | None = None, asid: int | None = None, last_level: bool = False
+    ) -> None:
         """Forget translations of a context's virtual machine on all PEs."""
         root = ctx.read("VTTBR_EL2")
         for pe in self._machine.pes:
             if pe.cpu.engines:
-                pe.cpu.forget_stage1(ctx, root, page, asid)
+                pe.cpu.forget_stage1(ctx, root, page, asid, last_level)
 
     def broadcast_tlbi_el2(self) -> None:
         """TLBI by an image at EL2."""

@@ -66,6 +66,21 @@ def test_tlbi_of_one_page_of_a_block_reaches_all_of_it() -> None:
     assert (ctx.x[4], ctx.x[5]) == (0x1111, 0x2222)
 
 
+def test_tlbi_of_all_levels_forgets_where_tables_are() -> None:
+    """The level 2 descriptor leads to another table, and the page that is named is not the one that is read."""
+    bench = bench_with(code.REMAP)
+    bench.map(VA, DATA)
+    bench.map(VA + 0x20_0000, DATA + 0x1000)
+    first, second = bench.entry(VA, 2), bench.entry(VA + 0x20_0000, 2)
+    ctx = bench.ctx
+    ctx.x[0], ctx.x[1], ctx.x[2], ctx.x[3] = (VA >> 12) + 7, VA, bench.word(second), first
+    bench.run()
+    assert ctx.x[4] == 0x1111
+    ctx.pc, ctx.x[0] = CODE, VA >> 12
+    bench.run()
+    assert ctx.x[5] == 0x2222
+
+
 def test_asids_have_their_own_translations() -> None:
     """Both tables map the same address; global pages in the upper half stay, own pages follow TTBR0_EL1."""
     bench = bench_with(code.SWITCH_ASID, asid=1)

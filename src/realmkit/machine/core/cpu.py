@@ -26,6 +26,8 @@ from realmkit.machine.walk import Access, Controls, Fault, Kind, Mapping
 
 SLICE: Final = 50_000
 """Instructions between two looks at interrupts, at most."""
+LONGEST_SLICE: Final = 200_000
+"""The same while code executes slice after slice without any exit."""
 _POLLING_SLICE: Final = 2_000
 """The same while code waits for time to pass by reading a counter."""
 MASKED_SLICE: Final = 2_000
@@ -94,6 +96,8 @@ class Cpu:
         self._code: dict[int, memoryview[int]] = {}
         """Instruction words of granules."""
         self._recheck = False
+        self._exits = 0
+        """Exceptions in the present slice."""
         self.end = 0
         """Tick at which the present run ends."""
         self.counter_reads = 0
@@ -190,7 +194,9 @@ class Cpu:
         if engine is not None:
             engine.flush()
 
-    def forget_stage1(self, issuer: CpuContext, root: int, page: int | None, asid: int | None) -> None:
+    def forget_stage1(
+        self, issuer: CpuContext, root: int, page: int | None, asid: int | None, last_level: bool
+    ) -> None:
         """TLBI of EL1 by ``issuer`` for the virtual machine with this VTTBR_EL2: a page, an ASID, both, or everything.
 
         The engine that executes it does its own part.
@@ -199,6 +205,8 @@ class Cpu:
             ctx = engine.ctx
             if ctx is None or ctx.read("VTTBR_EL2") != root:
                 continue
+            if not last_level:
+                engine.tlb.forget_tables()
             if page is not None:
                 large = engine.tlb.forget_page(page, asid, False)
                 if large and ctx is issuer:
@@ -224,13 +232,14 @@ class Cpu:
         if engine.stale:
             engine.flush_native()
         engine.watch_waits(traps.is_wfe_trapped(self, 0))
+        length = SLICE
         while True:
             if engine.changed:
                 self.renew_code(between_runs=True)
             pending = interrupts.take(self)
             if (stop := self._ended()) is not None:
                 return stop
-            count = min(self.end - self.time, SLICE if self.counter_reads <= COUNTER_POLL else _POLLING_SLICE)
+            count = min(self.end - self.time, length if self.counter_reads <= COUNTER_POLL else _POLLING_SLICE)
             if pending:
                 count = min(count, self._masked_slice(engine))
             elif engine.masked > 0:
@@ -238,7 +247,7 @@ class Cpu:
             if count <= 0:
                 return Stop(StopKind.BUDGET)
             self._break = self._recheck = False
-            self.counter_reads = 0
+            self.counter_reads = self._exits = 0
             if not engine.run(ctx.pc, count):
                 self.time += CHARGE_EXIT
                 self._on_fault(engine)
@@ -246,6 +255,7 @@ class Cpu:
                 self._on_wait_for_event()
             elif not engine.stopped:
                 self._on_completed(count)
+                length = SLICE if self._exits else min(2 * length, LONGEST_SLICE)
             if (stop := self._ended()) is not None:
                 return stop
 
@@ -385,6 +395,7 @@ class Cpu:
     def _on_interrupt(self, number: int) -> bool:
         self.save()
         self.time += CHARGE_EXIT
+        self._exits += 1
         if self.engine.fatal and number == traps.UNDEFINED and fatal.serve(self):
             self.resume()
             return not (self._recheck or self._break)
@@ -486,7 +497,7 @@ class Cpu:
     def _translate(self, space: Space, vaddr: int, kind: Kind) -> Translation | None:
         """A fill that the translation cache does not know."""
         mapping = self.services.mmu(self.state).translate(
-            space.controls, vaddr, Access(kind, space.privileged, space.pan)
+            space.controls, vaddr, Access(kind, space.privileged, space.pan), space.tables
         )
         if isinstance(mapping, Fault):
             self._failed = vaddr, kind, mapping

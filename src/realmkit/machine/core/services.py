@@ -43,7 +43,9 @@ class CpuServices(Protocol):
     def identification(self, ctx: CpuContext, name: str) -> int:
         """An identification register as the context's own EL2 or EL1 reads it; unknown ones are zero."""
 
-    def broadcast_tlbi(self, ctx: CpuContext, page: int | None = None, asid: int | None = None) -> None:
+    def broadcast_tlbi(
+        self, ctx: CpuContext, page: int | None = None, asid: int | None = None, last_level: bool = False
+    ) -> None:
         """TLBI by EL1: forget translations of a context's virtual machine on all PEs."""
 
     def broadcast_tlbi_el2(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from realmkit.machine.walk import Controls
+from realmkit.machine.walk.stage1 import KnownTables
 
 PAGE_MASK: Final = (1 << 44) - 1
 """Page numbers are VA[55:12], as TLBI operands have them."""
@@ -51,6 +52,7 @@ class Space(NamedTuple):
     own: Part
     shared: Part
     lower_only: bool
+    tables: KnownTables
     blocks: set[tuple[int, int]]
     """(log2 of the reach in pages, number) of descriptors that map more than one page, whoever holds their pages."""
 
@@ -100,7 +102,7 @@ class TranslationCache:
         c = controls
         if c.el2:
             own = self._part((el, c.sctlr, c.tcr, c.mair, c.ttbr0), None, True)
-            space = Space(c, True, False, own, own, True, self._blocks)
+            space = Space(c, True, False, own, own, True, {}, self._blocks)
         else:
             common = (el, pan, c.sctlr, c.tcr, c.mair, c.vttbr, c.vtcr, c.hcr)
             asid = (c.ttbr1 if c.tcr & _A1 else c.ttbr0) >> 48
@@ -108,7 +110,7 @@ class TranslationCache:
             own = self._part((*common, ttbr0, ttbr1, asid), asid, False)
             lower_only = not c.sctlr & _M or bool(c.tcr & _EPD1)
             shared = self._part((*common, ttbr0, ttbr1) if lower_only else (*common, ttbr1), None, False)
-            space = Space(c, el > 0, pan, own, shared, lower_only, self._blocks)
+            space = Space(c, el > 0, pan, own, shared, lower_only, {}, self._blocks)
         self.spaces[key] = space
         return space
 
@@ -126,9 +128,15 @@ class TranslationCache:
 
     def forget_asid(self, asid: int) -> None:
         """Forget the entries of an ASID."""
+        self.forget_tables()
         for part in self._parts.values():
             if part.asid == asid:
                 _empty(part)
+
+    def forget_tables(self) -> None:
+        """Forget where tables are: every TLBI does so that is not for the last level alone."""
+        for space in self.spaces.values():
+            space.tables.clear()
 
     def forget_page(self, page: int, asid: int | None, el2: bool) -> bool:
         """Forget a page in one ASID (None: in all) and global entries: whether it lies in a larger mapping.
@@ -146,7 +154,12 @@ class TranslationCache:
 
     def _is_in_block(self, page: int) -> bool:
         blocks = self._blocks
-        return len(blocks) > BLOCKS or any((pages, page >> pages) in blocks for pages in _REACHES)
+        if len(blocks) > BLOCKS:
+            return True
+        for pages in _REACHES:  # noqa: SIM110 - on the way of every TLBI
+            if (pages, page >> pages) in blocks:
+                return True
+        return False
 
     def _matching(self, asid: int | None, el2: bool) -> Iterator[Part]:
         for part in self._parts.values():

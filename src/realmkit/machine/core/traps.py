@@ -36,7 +36,8 @@ _TRANSLATE: Final = 8
 """CRm of AT."""
 _BY_ADDRESS: Final = frozenset({1, 3, 5, 7})
 _BY_ASID: Final = frozenset({1, 2, 5})
-"""op2 of TLBI: VAE1, VAAE1, VALE1, VAALE1; VAE1, ASIDE1, VALE1."""
+_LAST_LEVEL: Final = frozenset({5, 7})
+"""op2 of TLBI: VAE1, VAAE1, VALE1, VAALE1; VAE1, ASIDE1, VALE1; VALE1, VAALE1."""
 _PERFORMANCE_MONITORS: Final = "PM"
 """There are none; they read as zero, since code that prepares a PE often does not ask first."""
 _TRANSLATIONS: Final[tuple[dict[int, tuple[int, ...]], ...]] = (
@@ -280,7 +281,7 @@ def _maintenance(cpu: Cpu, access: SystemAccess, value: int) -> bool:
     if crn == 8 and op1 == 0:
         page = value & PAGE_MASK if op2 in _BY_ADDRESS else None
         asid = value >> 48 if op2 in _BY_ASID else None
-        cpu.services.broadcast_tlbi(cpu.ctx, page, asid)
+        cpu.services.broadcast_tlbi(cpu.ctx, page, asid, op2 in _LAST_LEVEL)
         return False
     if crn == 7 and crm != _TRANSLATE:
         _instruction_cache(cpu, op1 == 3, value)

@@ -101,8 +101,13 @@ class Mmu:
 
     # ---- translation ----
 
-    def translate(self, c: Controls, va: int, access: Access) -> Mapping | Fault:
-        """The page that holds ``va``, or the fault that an access of this kind takes."""
+    def translate(
+        self, c: Controls, va: int, access: Access, known: stage1.KnownTables | None = None
+    ) -> Mapping | Fault:
+        """The page that holds ``va``, or the fault that an access of this kind takes.
+
+        ``known`` are tables that the caller remembers for :func:`realmkit.machine.walk.stage1.translate`.
+        """
         tables = self._tables.get(c.vttbr, _NO_TABLES) if c.stage2 else _NO_TABLES
         read64 = self._bus.read64
 
@@ -119,6 +124,7 @@ class Mmu:
                 access,
                 fetch,
                 lambda address, level, ns, old, new: self._swap(c, address, level, ns, old, new),
+                known,
             )
             return self._final(c, first, access)
         except StageFault as fault:

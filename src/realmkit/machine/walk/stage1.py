@@ -22,6 +22,9 @@ _DBM: Final = 1 << 51
 _ADDRESS: Final = (1 << 48) - 1
 _MIN_TSZ: Final = 16
 _MAX_TSZ: Final = 39
+KNOWN_SHIFT: Final = 21
+"""log2 of the bytes that the least table at level 3 covers (4 KB granule)."""
+KNOWN_TABLES: Final = 1 << 14
 _WRITE: Final = Kind.WRITE
 _EXECUTE: Final = Kind.EXECUTE
 
@@ -45,6 +48,20 @@ class Stage1(NamedTuple):
     ns: bool
     not_global: bool = False
     reach: int = 12
+
+
+class LeafTable(NamedTuple):
+    """A table at level 3 and what the walk has gathered above it."""
+
+    address: int
+    inherited: int
+    ns: bool
+    pa_bits: int
+    granule: int
+
+
+KnownTables = dict[int, LeafTable]
+"""By VA[63:KNOWN_SHIFT]."""
 
 
 class _Half(NamedTuple):
@@ -84,19 +101,51 @@ def _half(c: Controls, upper: bool) -> _Half:
     )
 
 
-def translate(c: Controls, va: int, access: Access, read: ReadDescriptor, swap: WriteDescriptor) -> Stage1:
-    """Walk the tables for ``va``; raises StageFault."""
+def translate(
+    c: Controls,
+    va: int,
+    access: Access,
+    read: ReadDescriptor,
+    swap: WriteDescriptor,
+    known: KnownTables | None = None,
+) -> Stage1:
+    """Walk the tables for ``va``; raises StageFault.
+
+    ``known`` remembers level 3 tables for the caller, as a TLB may: it belongs to one ``c`` and privilege.
+    """
     if not c.stage1:
         return _flat(c, va, access)
     for _ in range(UPDATE_TRIES):
-        found = _walk(c, va, access, read, swap)
+        found = _walk(c, va, access, read, swap, known)
         if found is not None:
             return found
     raise StageFault(FSC_UNSUPPORTED_ATOMIC, write=True)
 
 
-def _walk(c: Controls, va: int, access: Access, read: ReadDescriptor, swap: WriteDescriptor) -> Stage1 | None:
+def _walk(
+    c: Controls,
+    va: int,
+    access: Access,
+    read: ReadDescriptor,
+    swap: WriteDescriptor,
+    known: KnownTables | None,
+) -> Stage1 | None:
     """One walk; None when a descriptor changed under it."""
+    table = None if known is None else known.get(va >> KNOWN_SHIFT)
+    if table is None:
+        return _leaf(c, va, access, read, swap, _descend(c, va, access, read, known))
+    granule = table.granule
+    where = table.address + (va >> granule & (1 << granule - 3) - 1) * 8
+    descriptor = read(where, 3, table.ns)
+    if not descriptor & 1:
+        raise StageFault(FSC_TRANSLATION + 3)
+    return _leaf(c, va, access, read, swap, (where, descriptor, 3, granule, table))
+
+
+def _descend(
+    c: Controls, va: int, access: Access, read: ReadDescriptor, known: KnownTables | None
+) -> tuple[int, int, int, int, LeafTable]:
+    """Address and value of the descriptor at which the walk ends, its level and shift, and what led there."""
     upper = bool(va >> 55 & 1)
     tsz, granule, ttbr, disabled, ignore_top, flat_attributes, el0_denied = _half(c, upper)
     if disabled or not _MIN_TSZ <= tsz <= _MAX_TSZ or (el0_denied and not access.privileged):
@@ -133,6 +182,24 @@ def _walk(c: Controls, va: int, access: Access, read: ReadDescriptor, swap: Writ
         level += 1
         shift -= stride
         index = va >> shift & (1 << stride) - 1
+        if level == 3 and known is not None:
+            if len(known) >= KNOWN_TABLES:
+                known.clear()
+            known[va >> KNOWN_SHIFT] = LeafTable(table, inherited, ns, pa_bits, granule)
+    return where, descriptor, level, shift, LeafTable(table, inherited, ns, pa_bits, granule)
+
+
+def _leaf(
+    c: Controls,
+    va: int,
+    access: Access,
+    read: ReadDescriptor,
+    swap: WriteDescriptor,
+    end: tuple[int, int, int, int, LeafTable],
+) -> Stage1 | None:
+    """What the last descriptor gives, with its hardware updates; None when it changed under them."""
+    where, descriptor, level, shift, (_, inherited, ns, pa_bits, granule) = end
+    secure = c.state is SecurityState.SECURE
     if not descriptor & 2 if level == 3 else level < _LARGEST_BLOCK[granule]:
         raise StageFault(FSC_TRANSLATION + level)
     output = descriptor & _ADDRESS & -(1 << shift)
