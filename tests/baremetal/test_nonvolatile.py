@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,19 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RealmkitError, match="cannot read the non-volatile memory file"):
         run(flat(POWER_OFF), nvm=NonVolatile(NVM, tmp_path))
+
+
+def test_a_file_whose_directory_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RealmkitError, match="there is no directory"):
+        run(flat(POWER_OFF), nvm=NonVolatile(NVM, tmp_path / "none" / "nvm.bin"))
+
+
+def test_pipes_and_devices_are_no_memory(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for file in (pipe, Path("/dev/zero")):
+        with pytest.raises(RealmkitError, match="not a regular file"):
+            run(flat(POWER_OFF), nvm=NonVolatile(NVM, file))
 
 
 @pytest.mark.parametrize(("base", "size"), [(0x8280_0001, 4096), (0x8280_0000, 100), (0x8280_0000, 0)])

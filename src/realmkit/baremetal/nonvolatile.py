@@ -27,18 +27,28 @@ class NonVolatile:
     def power_on_contents(self) -> bytes:
         """What the range holds at power-on; raises RealmkitError when the file cannot be used."""
         content = b""
-        if self.file is not None and self.file.exists():
+        if self.file is not None:
             try:
-                content = self.file.read_bytes()
+                content = self._stored(self.file)
             except OSError as error:
                 raise RealmkitError(
                     f"cannot read the non-volatile memory file {self.file}: {error.strerror}"
                 ) from error
-            if len(content) > self.span.size:
-                raise RealmkitError(
-                    f"the non-volatile memory file {self.file} has {len(content)} bytes, the range has {self.span.size}"
-                )
         return content.ljust(self.span.size, bytes([ERASED]))
+
+    def _stored(self, file: Path) -> bytes:
+        if not file.exists():
+            if not file.parent.is_dir():
+                raise RealmkitError(
+                    f"cannot write the non-volatile memory file {file}: there is no directory {file.parent}"
+                )
+            return b""
+        if not file.is_file() and not file.is_dir():
+            raise RealmkitError(f"the non-volatile memory file {file} is not a regular file")
+        size = file.stat().st_size
+        if size > self.span.size and file.is_file():
+            raise RealmkitError(f"the non-volatile memory file {file} has {size} bytes, the range has {self.span.size}")
+        return file.read_bytes()
 
     def read(self, memory: PhysicalMemory) -> bytes:
         """Present contents."""

@@ -55,8 +55,10 @@ class GuestImage:
 
 
 def read_file(path: Path, what: str = "image") -> bytes:
-    """Contents of a file, with an error that names it."""
+    """Contents of a file, with an error that names it. Devices and pipes are refused: they need not end."""
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RealmkitError(f"cannot read {what} {path}: it is not a regular file")
         if path.stat().st_size > MAX_IMAGE:
             raise RealmkitError(f"{what} {path} is larger than {MAX_IMAGE >> 20} MiB")
         return path.read_bytes()
