@@ -39,3 +39,14 @@ def test_doctor_finds_what_is_required() -> None:
     assert done.code == 0
     assert "unicorn" in done.out
     assert "2.1.4 (tested)" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(("run", "--trace", "/dev/full"), "No space left"), (("run", "--report", "x" * 300), "File name too long")],
+)
+def test_files_that_cannot_be_written_are_one_line(arguments: tuple[str, ...], named: str) -> None:
+    done = realmkit(*arguments)
+    assert done.code == 2
+    assert named in done.err
+    assert "Traceback" not in done.err

@@ -56,6 +56,11 @@ def main() -> None:
     except RealmkitError as error:
         print(f"realmkit: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        # Files that are written while the machine runs; those read before have messages of their own.
+        named = "" if error.filename is None else f": {error.filename}"
+        print(f"realmkit: cannot write or open a file: {error.strerror}{named}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("realmkit: interrupted", file=sys.stderr)
         sys.exit(1)
