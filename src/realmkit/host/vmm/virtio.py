@@ -72,41 +72,33 @@ class GuestMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """Read shared memory."""
-        bus, offset = self._bus, address % GRANULE_SIZE
-        parts = []
-        position = 0
-        while bus is not None and position < size:
-            length = min(size - position, GRANULE_SIZE - offset)
-            page = self._page(address + position - offset)
-            if page is None:
-                break
-            try:
-                parts.append(bus.read(Pas.NS, page + offset, length))
-            except _BUS_ERRORS:
-                break
-            position += length
-            offset = 0
-        if position < size:
-            raise MemoryRefused(address + position, size - position, write=False)
+        parts: list[bytes] = []
+        self._each(address, size, False, lambda bus, pa, _, length: parts.append(bus.read(Pas.NS, pa, length)))
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def write(self, address: int, data: bytes) -> None:
         """Write shared memory."""
-        bus, offset, size = self._bus, address % GRANULE_SIZE, len(data)
-        position = 0
-        while bus is not None and position < size:
-            length = min(size - position, GRANULE_SIZE - offset)
-            page = self._page(address + position - offset)
+        self._each(
+            address, len(data), True, lambda bus, pa, done, length: bus.write(Pas.NS, pa, data[done : done + length])
+        )
+
+    def _each(self, address: int, size: int, write: bool, access: Callable[[Bus, int, int, int], None]) -> None:
+        """``access(bus, pa, done, length)`` for the part of each page; MemoryRefused at the first not shared."""
+        bus, offset = self._bus, address % GRANULE_SIZE
+        done = 0
+        while bus is not None and done < size:
+            length = min(size - done, GRANULE_SIZE - offset)
+            page = self._page(address + done - offset)
             if page is None:
                 break
             try:
-                bus.write(Pas.NS, page + offset, data[position : position + length])
+                access(bus, page + offset, done, length)
             except _BUS_ERRORS:
                 break
-            position += length
+            done += length
             offset = 0
-        if position < size:
-            raise MemoryRefused(address + position, size - position, write=True)
+        if done < size:
+            raise MemoryRefused(address + done, size - done, write=write)
 
     def _page(self, address: int) -> int | None:
         """The page at a guest address; a Host that has no memory to put there gives none."""
