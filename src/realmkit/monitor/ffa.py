@@ -57,26 +57,16 @@ class FirmwareFramework:
 
     def host_call(self, port: El3Port, fid: int, x: Sequence[int]) -> None:
         """An FF-A call of the Host; there is a partition."""
-        match fid:
-            case smccc.FFA_VERSION:
-                results = _version(x)
-            case smccc.FFA_FEATURES:
-                results = _features(x)
-            case smccc.FFA_ID_GET:
-                results = _success(HOST_ID)
-            case smccc.FFA_SPM_ID_GET:
-                results = _success(SPM_ID)
-            case _ if fid in _REQUESTS:
-                refusal = self._refuse(x)
-                if refusal is None:
-                    self.partition = Partition.BUSY
-                    self._request = (x[1] & _MASK32, port.index)
-                    port.invoke(_SECURE, _message(fid, x))
-                    return
-                results = _error(refusal)
-            case _:
-                results = _error(NOT_SUPPORTED)
-        port.complete(_NS, results)
+        if fid not in _REQUESTS:
+            port.complete(_NS, _discovery(fid, x, HOST_ID))
+            return
+        refusal = self._refuse(x)
+        if refusal is not None:
+            port.complete(_NS, _error(refusal))
+            return
+        self.partition = Partition.BUSY
+        self._request = (x[1] & _MASK32, port.index)
+        port.invoke(_SECURE, _message(fid, x))
 
     def _refuse(self, x: Sequence[int]) -> int | None:
         """Why a direct request cannot be delivered."""
@@ -89,14 +79,6 @@ class FirmwareFramework:
     def partition_call(self, port: El3Port, fid: int, x: Sequence[int]) -> None:
         """An FF-A call of the partition."""
         match fid:
-            case smccc.FFA_VERSION:
-                results = _version(x)
-            case smccc.FFA_FEATURES:
-                results = _features(x)
-            case smccc.FFA_ID_GET:
-                results = _success(PARTITION_ID)
-            case smccc.FFA_SPM_ID_GET:
-                results = _success(SPM_ID)
             case smccc.FFA_MSG_WAIT:
                 if self.partition is Partition.BOOTING:
                     self.partition = Partition.WAITING
@@ -115,8 +97,22 @@ class FirmwareFramework:
                     port.complete(_NS, _message(fid, x))
                     return
             case _:
-                results = _error(NOT_SUPPORTED)
+                results = _discovery(fid, x, PARTITION_ID)
         port.complete(_SECURE, results)
+
+
+def _discovery(fid: int, x: Sequence[int], caller: int) -> tuple[int, ...]:
+    """Calls by which either side finds out about the framework, ``caller`` being its endpoint; no others exist."""
+    match fid:
+        case smccc.FFA_VERSION:
+            return _version(x)
+        case smccc.FFA_FEATURES:
+            return _features(x)
+        case smccc.FFA_ID_GET:
+            return _success(caller)
+        case smccc.FFA_SPM_ID_GET:
+            return _success(SPM_ID)
+    return _error(NOT_SUPPORTED)
 
 
 def _swapped(endpoints: int) -> int:
