@@ -134,13 +134,8 @@ def boot(
         str | None,
         typer.Option(help="An image for the Secure world, entered at boot and by FF-A.", metavar="IMAGE[@ADDR]"),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write the report here.", metavar="FILE.json", show_default=False)
-    ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="Write every event here, one JSON object a line.", metavar="FILE.jsonl", show_default=False),
-    ] = None,
+    report: options.ReportFile = None,
+    trace: options.TraceFile = None,
     seed: Annotated[int, typer.Option(help="Seed of the platform's keys.", min=0)] = 0,
 ) -> None:
     """Boot bare-metal Host images at NS-EL2 of the fvp platform, and run until power off, idle for ever, the
@@ -170,7 +165,8 @@ def boot(
         if report is not None:
             events.subscribe(counts)
         if trace is not None:
-            events.subscribe(Trace(_open(resources, trace), {"images": images, "cpus": cpus}))
+            out = resources.enter_context(options.open_text(trace, "the trace"))
+            events.subscribe(Trace(out, {"images": images, "cpus": cpus}))
         machine = BareMetal(configuration, events=events, output=console)
         with _interruptible(machine.interrupt):
             result = machine.run(limits)
@@ -268,13 +264,6 @@ def _routes(texts: list[str], resources: ExitStack) -> dict[int, BinaryIO | None
         except OSError as error:
             raise RealmkitError(f"cannot write the output of UART {number} to {path}: {error.strerror}") from error
     return routes
-
-
-def _open(resources: ExitStack, path: Path) -> TextIO:
-    try:
-        return resources.enter_context(path.open("w", encoding="utf-8"))
-    except OSError as error:
-        raise RealmkitError(f"cannot write the trace {path}: {error.strerror}") from error
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, TextIO
+
+import typer
 
 from realmkit.arch.errors import RealmkitError
 from realmkit.attestation.verify import MAX_CHALLENGE, MIN_CHALLENGE
@@ -10,6 +12,14 @@ from realmkit.attestation.verify import MAX_CHALLENGE, MIN_CHALLENGE
 _SIZE: Final = re.compile(r"(\d+)([BKMGT]?)", re.IGNORECASE | re.ASCII)
 _UNITS: Final = {"B": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 MAX_RPV: Final = 64
+
+ReportFile = Annotated[
+    Path | None, typer.Option(help="Write the report here.", metavar="FILE.json", show_default=False)
+]
+TraceFile = Annotated[
+    Path | None,
+    typer.Option(help="Write every event here, one JSON object a line.", metavar="FILE.jsonl", show_default=False),
+]
 
 
 def size(text: str) -> int:
@@ -67,5 +77,13 @@ def write_file(path: Path, content: bytes, what: str) -> None:
     """Write a result, with an error that names it."""
     try:
         path.write_bytes(content)
+    except OSError as error:
+        raise RealmkitError(f"cannot write {what} {path}: {error.strerror}") from error
+
+
+def open_text(path: Path, what: str) -> TextIO:
+    """Open a result that grows while the machine runs, with an error that names it."""
+    try:
+        return path.open("w", encoding="utf-8")
     except OSError as error:
         raise RealmkitError(f"cannot write {what} {path}: {error.strerror}") from error

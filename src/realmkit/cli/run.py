@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -106,13 +106,8 @@ def run(
         Path | None,
         typer.Option(help="Write the public platform attestation key here.", metavar="FILE.pem", show_default=False),
     ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write the report here.", metavar="FILE.json", show_default=False)
-    ] = None,
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="Write every event here, one JSON object a line.", metavar="FILE.jsonl", show_default=False),
-    ] = None,
+    report: options.ReportFile = None,
+    trace: options.TraceFile = None,
     max_ticks: Annotated[
         int | None,
         typer.Option(help="Stop the Realm at this virtual time, in ticks of 10 ns.", min=1, show_default=False),
@@ -200,12 +195,8 @@ def _tracing(launch: Launch, path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    try:
-        out: TextIO = path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise RealmkitError(f"cannot write the trace {path}: {error.strerror}") from error
     config = launch.request.config
-    with out:
+    with options.open_text(path, "the trace") as out:
         stop = launch.stack.events.subscribe(
             Trace(out, {"memory": config.memory, "vcpus": config.vcpus, "hash_algo": config.hash_algo.name})
         )
