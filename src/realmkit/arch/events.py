@@ -117,14 +117,6 @@ class ExceptionTaken(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Interrupt(Event):
-    """A physical interrupt was taken, or a virtual one acknowledged."""
-
-    intid: int
-    virtual: bool
-
-
-@dataclass(frozen=True, slots=True)
 class TokenIssued(Event):
     """The last chunk of a CCA token was handed to a Realm."""
 

@@ -25,7 +25,6 @@ from realmkit.machine.platforms import BANK0_MAX, DRAM_STEP, GIB, fvp
 from realmkit.stack import Stack, assemble
 
 REPORT_SCHEMA: Final = 1
-PHASES: Final = ("create", "run", "destroy", "total")
 DIGEST_SIZES: Final = {HashAlgorithm.SHA_256: 32, HashAlgorithm.SHA_512: 64}
 HASH_NAMES: Final = {HashAlgorithm.SHA_256: "sha-256", HashAlgorithm.SHA_512: "sha-512"}
 

@@ -42,7 +42,6 @@ _WORDS: Final[dict[str, tuple[str, Callable[[Record], str]]]] = {
             f"ESR={e['esr']:#x} FAR={e['far']:#x}"
         ),
     ),
-    "Interrupt": ("interrupt", lambda e: f"{'virtual' if e['virtual'] else 'physical'} INTID {e['intid']}"),
     "TokenIssued": ("token", lambda e: f"token of {e['size']} bytes complete"),
 }
 _CATEGORIES: Final = (*_INTERFACES, *dict.fromkeys(category for category, _ in _WORDS.values()))

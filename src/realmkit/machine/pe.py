@@ -110,11 +110,6 @@ class Pe:
         result, self._smc_result = self._smc_result, None
         return result
 
-    @property
-    def has_result(self) -> bool:
-        """Whether the outstanding Non-secure SMC has completed."""
-        return self._smc_result is not None
-
     def invoke(self, state: SecurityState, x: Sequence[int]) -> None:
         """World switch to EL2 of ``state`` at its SMC entry: to the RMM, or to the code of the Secure world."""
         if state is SECURE:

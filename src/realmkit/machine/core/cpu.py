@@ -106,8 +106,6 @@ class Cpu:
         self._break = False
         self._trapped = False
         """The engine has stopped before a WFE that a higher exception level traps."""
-        self._trapped = False
-        """The engine has stopped before a WFE that a higher exception level traps."""
         self.last_fault = (0, 0, 0)
         """PC, address and status code of the last abort, and how often it repeated itself."""
         self.repeats = 0
