@@ -8,21 +8,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from unicorn import UC_MEM_FETCH, UC_MEM_WRITE, UC_PROT_EXEC, UC_PROT_READ, UC_PROT_WRITE
-
-from realmkit.arch.errors import InternalError
 from realmkit.arch.pas import SecurityState
 from realmkit.arch.smccc import MASK64
 from realmkit.arch.time import CHARGE_EXIT, COUNTER_POLL
 from realmkit.machine.context import CpuContext
 from realmkit.machine.core import aborts, fatal, interrupts, parking, traps, unmasking
 from realmkit.machine.core.engine import Engine
-from realmkit.machine.core.registers import HCR_TGE, PAN
+from realmkit.machine.core.fills import Fills
+from realmkit.machine.core.registers import PAN
 from realmkit.machine.core.services import CpuServices
-from realmkit.machine.core.tlb import PAGE_MASK, Space, Translation
 from realmkit.machine.insn import SystemAccess
-from realmkit.machine.port import ExternalAbort, GranuleProtectionFault
-from realmkit.machine.walk import Access, Controls, Fault, Kind, Mapping
 
 SLICE: Final = 50_000
 """Instructions between two looks at interrupts, at most."""
@@ -37,17 +32,7 @@ _EXACTLY_MASKED: Final = 2_048
 """Instructions of an image with an interrupt masked until which each that may unmask it ends a slice."""
 _MASKED_SHARE: Final = 3
 """Slices while an interrupt is masked are this power of two shorter than the time since it became pending."""
-POOL: Final = 16
-"""Engines that are kept for contexts to come."""
 _WFE: Final = 0xD503_205F
-_KINDS: Final = {UC_MEM_FETCH: Kind.EXECUTE, UC_MEM_WRITE: Kind.WRITE}
-_EL: Final = 0xC
-_EL1: Final = 0x4
-_SPACE: Final = _EL | PAN
-"""PSTATE bits that decide translations."""
-_UNPRIVILEGED_MASK: Final = 0x3F20_0C00
-_UNPRIVILEGED: Final = 0x3800_0800
-"""LDTR and STTR."""
 
 
 class StopKind(Enum):
@@ -72,29 +57,17 @@ class Stop:
     reason: str = ""
 
 
-class Cpu:
+class Cpu(Fills):
     """The execution part of one PE."""
 
     def __init__(self, index: int, services: CpuServices) -> None:
+        super().__init__(services)
         self.index = index
         self.time = 0
         """Virtual time of this PE, in ticks."""
-        self.services = services
-        self.engines: dict[int, Engine] = {}
-        """Engines by the identity of the context that they hold."""
-        self._pool: list[Engine] = []
-        self._engine: Engine | None = None
-        self.ctx = CpuContext()
-        """The context of the present run."""
-        self.state = SecurityState.NS
-        self.python_el2 = False
-        """EL2 of the context is Python software."""
         self._loaded_pstate = 0
         self._entered = False
         """The engine is already where the context is: an exception has been entered natively."""
-        self._failed: tuple[int, Kind, Fault | Mapping] | None = None
-        self._code: dict[int, memoryview[int]] = {}
-        """Instruction words of granules."""
         self._recheck = False
         self._exits = 0
         """Exceptions in the present slice."""
@@ -117,6 +90,10 @@ class Cpu:
         """PC, PSTATE, ESR and FAR of the last exception that code outside the vectors took."""
         self._slice_pc = 0
 
+    def new_engine(self) -> Engine:
+        """An engine whose hooks lead here."""
+        return Engine(self.services.memory, self._on_fill, self._on_interrupt, self._on_instruction, self._on_wait)
+
     # ---- time ----
 
     def now(self) -> int:
@@ -126,95 +103,6 @@ class Cpu:
     def charge(self, ticks: int) -> None:
         """Let time pass."""
         self.time += ticks
-
-    # ---- engines ----
-
-    @property
-    def engine(self) -> Engine:
-        """The engine of the present run."""
-        if self._engine is None:
-            raise InternalError("no context has run on this PE")
-        return self._engine
-
-    def _engine_of(self, ctx: CpuContext, image: bool) -> Engine:
-        engine = self.engines.get(id(ctx))
-        if engine is not None and engine.ctx is ctx:
-            return engine
-        if isinstance(ctx.backing, Engine):
-            ctx.backing.unload()
-        engine = self._pool.pop() if self._pool else self._new_engine()
-        engine.load(ctx, image)
-        self.engines[id(ctx)] = engine
-        return engine
-
-    def _new_engine(self) -> Engine:
-        return Engine(self.services.memory, self._on_fill, self._on_interrupt, self._on_instruction, self._on_wait)
-
-    def release(self, ctx: CpuContext) -> None:
-        """The context will not run again: its engine is cleaned and kept for another."""
-        engine = self.engines.pop(id(ctx), None)
-        if engine is not None:
-            engine.unload()
-            if len(self._pool) < POOL:
-                self._pool.append(engine)
-
-    def forget_pa(self, pa: int, size: int) -> None:
-        """Drop cached translations that lead to a range of physical memory."""
-        first, last = pa >> 12, (pa + size - 1) >> 12
-        for engine in self.engines.values():
-            pages = engine.pages
-            if (first in pages) if first == last else any(first <= page <= last for page in pages):
-                engine.flush()
-
-    def forget_code(self, pa: int) -> None:
-        """The contents of a granule have changed: code that was translated from it goes before it can run again."""
-        granule = pa >> 12
-        for engine in self.engines.values():
-            if granule in engine.code:
-                engine.changed.add(granule)
-
-    def forget_all_code(self, root: int) -> None:
-        """Code that was translated for contexts with this VTTBR_EL2 goes before it can run again."""
-        for engine in self.engines.values():
-            if engine.ctx is not None and engine.ctx.read("VTTBR_EL2") == root:
-                engine.changed.update(engine.code)
-
-    def forget_vmid(self, vmid: int) -> None:
-        """Drop cached translations of a VMID."""
-        for engine in self.engines.values():
-            ctx = engine.ctx
-            if ctx is not None and ctx.read("VTTBR_EL2") >> 48 == vmid:
-                engine.flush()
-
-    def forget_translations(self, ctx: CpuContext) -> None:
-        """Drop cached translations of a context."""
-        engine = self.engines.get(id(ctx))
-        if engine is not None:
-            engine.flush()
-
-    def forget_stage1(
-        self, issuer: CpuContext, root: int, page: int | None, asid: int | None, last_level: bool
-    ) -> None:
-        """TLBI of EL1 by ``issuer`` for the virtual machine with this VTTBR_EL2: a page, an ASID, both, or everything.
-
-        The engine that executes it does its own part.
-        """
-        for engine in self.engines.values():
-            ctx = engine.ctx
-            if ctx is None or ctx.read("VTTBR_EL2") != root:
-                continue
-            if not last_level:
-                engine.tlb.forget_tables()
-            if page is not None:
-                large = engine.tlb.forget_page(page, asid, False)
-                if large and ctx is issuer:
-                    engine.flush_native()
-            elif asid is not None:
-                engine.tlb.forget_asid(asid)
-            else:
-                engine.tlb.clear()
-            if ctx is not issuer:
-                engine.stale = True
 
     # ---- running ----
 
@@ -351,25 +239,6 @@ class Cpu:
         """Look at interrupts as soon as the present instruction is done: what is pending may have changed."""
         self._recheck = True
 
-    def renew_code(self, *, between_runs: bool = False) -> None:
-        """Translated code follows what has been written; what cannot be done now is done between two runs."""
-        engine = self.engine
-        changed = set(engine.changed)
-        if not engine.renew_code(self._leads_to):
-            if between_runs:
-                engine.drop_code()
-                return
-            engine.changed |= changed
-        for granule in changed:
-            self.services.watch_code(granule << 12)
-
-    def _leads_to(self, page: int) -> int | None:
-        """The granule that a page executes from."""
-        pstate, controls = self.controls()
-        access = Access(Kind.EXECUTE, bool(pstate & _EL), False)
-        found = self.services.mmu(self.state).translate(controls, page << 12, access)
-        return None if isinstance(found, Fault) else found.pa >> 12
-
     def idle(self) -> bool:
         """WFI has been executed: stop unless something is pending."""
         self.services.sync(self)
@@ -432,129 +301,6 @@ class Cpu:
         """End the run at the next slice boundary: what interrupts it has changed."""
         self._break = True
 
-    # ---- translation ----
-
-    def controls(self) -> tuple[int, Controls]:
-        """PSTATE and the translation controls at this very moment."""
-        batch = self.engine.control_batch
-        values = batch.read()
-        return values[1], self._controls(values[1] >> 2 & 3, values)
-
-    def controls_of(self, el: int) -> Controls:
-        """The translation controls of EL1 or EL2 at this very moment."""
-        return self._controls(el, self.engine.control_batch.read())
-
-    def _controls(self, el: int, values: list[int]) -> Controls:
-        sctlr, tcr, ttbr0, ttbr1, mair = values[2:7]
-        regs = self.ctx.regs
-        hcr = regs.get("HCR_EL2", 0)
-        if self.python_el2:
-            vttbr, vtcr = regs.get("VTTBR_EL2", 0), regs.get("VTCR_EL2", 0)
-        else:
-            if el == 2:
-                return Controls(self.state, True, values[7], values[8], values[9], 0, values[10])
-            if hcr & HCR_TGE:
-                sctlr &= ~1
-            vttbr, vtcr = values[11], values[12]
-        return Controls(self.state, False, sctlr, tcr, ttbr0, ttbr1, mair, hcr, vtcr, vttbr)
-
-    def _space(self, bits: int, raw: bytes) -> Space:
-        """Translations under the present registers, at the level and PAN of ``bits``."""
-        engine = self.engine
-        el = bits >> 2 & 3
-        controls = self._controls(el, engine.control_batch.held())
-        return engine.tlb.space((bits, raw), el, bool(bits & PAN), controls)
-
-    def _on_fill(self, vaddr: int, access: int) -> Translation | None:
-        engine = self.engine
-        batch = engine.control_batch
-        raw = batch.image(2)
-        bits = batch.value(1) & _SPACE
-        if not bits & _EL:
-            bits = 0
-        spaces = engine.tlb.spaces
-        space = spaces.get((bits, raw)) or self._space(bits, raw)
-        page = vaddr >> 12 & PAGE_MASK
-        found = space.shared.code.get(page) or space.own.code.get(page)
-        if access == UC_MEM_FETCH:
-            return found or self._translate(space, vaddr, Kind.EXECUTE)
-        if bits & _EL == _EL1 and self._is_unprivileged(batch.value(0), space):
-            # LDTR and STTR at EL1 are checked as EL0 accesses.
-            space = spaces.get((0, raw)) or self._space(0, raw)
-            found = space.code(page)
-        if found is None:
-            found = space.shared.data.get(page) or space.own.data.get(page)
-        if access == UC_MEM_WRITE:
-            if found is not None and found[1] & UC_PROT_WRITE:
-                return found
-            return self._translate(space, vaddr, Kind.WRITE)
-        if found is not None and found[1] & UC_PROT_READ:
-            return found
-        return self._translate(space, vaddr, Kind.READ)
-
-    def _translate(self, space: Space, vaddr: int, kind: Kind) -> Translation | None:
-        """A fill that the translation cache does not know."""
-        mapping = self.services.mmu(self.state).translate(
-            space.controls, vaddr, Access(kind, space.privileged, space.pan), space.tables
-        )
-        if isinstance(mapping, Fault):
-            self._failed = vaddr, kind, mapping
-            return None
-        engine = self.engine
-        pa = mapping.pa
-        if self.services.memory.region_at(pa) is None:
-            self._failed = vaddr, kind, mapping
-            return None
-        if not engine.is_mapped(pa):
-            return None
-        permissions = (UC_PROT_READ if mapping.read else 0) | (UC_PROT_WRITE if mapping.write else 0)
-        execute = kind is Kind.EXECUTE
-        if execute:
-            permissions |= UC_PROT_EXEC
-            if engine.executes(vaddr, pa):
-                self.services.watch_code(pa)
-        engine.pages.add(pa >> 12)
-        found = pa, permissions
-        space.keep(vaddr >> 12 & PAGE_MASK, execute, found, mapping.reach, mapping.not_global)
-        return found
-
-    def physical(self, va: int) -> int | None:
-        """Physical address that ``va`` leads to at this very moment, from inside a hook; None where a read faults."""
-        batch = self.engine.control_batch
-        raw = batch.image(2)
-        bits = batch.value(1) & _SPACE
-        if not bits & _EL:
-            bits = 0
-        space = self.engine.tlb.spaces.get((bits, raw)) or self._space(bits, raw)
-        page = va >> 12 & PAGE_MASK
-        found = space.code(page) or space.data(page)
-        if found is not None:
-            return found[0]
-        access = Access(Kind.READ, space.privileged, space.pan)
-        mapping = self.services.mmu(self.state).translate(space.controls, va, access)
-        return None if isinstance(mapping, Fault) else mapping.pa
-
-    def _is_unprivileged(self, pc: int, space: Space) -> bool:
-        """Whether the load or store at PC is an LDTR or STTR."""
-        word = self._cached_word(pc, space)
-        if word is None:
-            word = self.word(pc)
-        return word is not None and word & _UNPRIVILEGED_MASK == _UNPRIVILEGED
-
-    def _cached_word(self, pc: int, space: Space) -> int | None:
-        """The instruction at ``pc`` by the translation that it was fetched with."""
-        found = space.code(pc >> 12 & PAGE_MASK)
-        if found is None:
-            return None
-        granule = found[0] >> 12
-        words = self._code.get(granule)
-        if words is None:
-            memory = self.services.memory.granule_words(found[0])
-            if memory is None:
-                return None
-            words = self._code[granule] = memory.cast("B").cast("I")
-        return words[(pc & 0xFFF) >> 2]
-
     # ---- faults ----
 
     def _on_fault(self, engine: Engine) -> None:
@@ -570,25 +316,3 @@ class Cpu:
         aborts.serve(self, *failed)
         if self._stop is None:
             self.resume()
-
-    def word(self, pc: int | None = None) -> int | None:
-        """The instruction at PC (or at ``pc``), as the code fetches it."""
-        where = self.ctx.pc if pc is None else pc
-        batch = self.engine.control_batch
-        raw = batch.image(2)
-        bits = batch.value(1) & _SPACE
-        space = self.engine.tlb.spaces.get((bits if bits & _EL else 0, raw))
-        if space is not None and not where & 3:
-            cached = self._cached_word(where, space)
-            if cached is not None:
-                return cached
-        pstate, controls = self.controls()
-        access = Access(Kind.EXECUTE, bool(pstate >> 2 & 3), False)
-        found = self.services.mmu(self.state).translate(controls, where, access)
-        if isinstance(found, Fault):
-            return None
-        try:
-            data = self.services.bus(self.state).read(found.pas, found.pa | where & 0xFFF, 4)
-        except (GranuleProtectionFault, ExternalAbort):
-            return None
-        return int.from_bytes(data, "little")
