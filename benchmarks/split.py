@@ -65,10 +65,10 @@ def watched() -> Iterator[Split]:
 
         return hooked
 
-    def run(runner: Runner, pc: int, count: int) -> bool:
+    def run(runner: Runner, pc: int) -> bool:
         began = clock()
         try:
-            return start(runner, pc, count)
+            return start(runner, pc)
         finally:
             split.running += clock() - began
             split.runs += 1

@@ -1,9 +1,9 @@
-"""Rebuild the prebuilt AArch64 payloads from their sources, or check that they are what the sources build.
+"""Rebuild the prebuilt payloads and machine code from their sources, or check that they are what the sources build.
 
 usage: build_payloads.py [--check]
 
-Each payload directory has a Makefile with a variable OUT, the file to make. The compiler is Debian's
-gcc-aarch64-linux-gnu: other versions may give other bytes.
+Each payload directory has a Makefile with a variable OUT, the file to make. The tools are Debian's
+gcc-aarch64-linux-gnu and binutils-x86-64-linux-gnu: other versions may give other bytes.
 """
 
 import shutil
@@ -36,9 +36,12 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
-    for tool in ("make", "aarch64-linux-gnu-gcc"):
+    for tool in ("make", "aarch64-linux-gnu-gcc", "x86_64-linux-gnu-as"):
         if shutil.which(tool) is None:
-            print(f"{tool} is not installed: apt-get install make gcc-aarch64-linux-gnu", file=sys.stderr)
+            print(
+                f"{tool} is not installed: apt-get install make gcc-aarch64-linux-gnu binutils-x86-64-linux-gnu",
+                file=sys.stderr,
+            )
             return 2
     differing = 0
     with tempfile.TemporaryDirectory() as scratch:

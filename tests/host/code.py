@@ -138,6 +138,9 @@ class Code:
     def unmask_irq(self) -> Self:
         return self.word(0xD50342FF)
 
+    def mask_irq(self) -> Self:
+        return self.word(0xD50342DF)
+
     def wfi(self) -> Self:
         return self.word(0xD503207F)
 

@@ -207,7 +207,9 @@ def test_sgi_to_itself_and_to_another(world: World, kind: str) -> None:
         first.mov(1, 6 << 24 | 0b10).msr("ICC_SGI1R_EL1", 1)
         first.label("wait").call(psci.AFFINITY_INFO, 1, 0).cbz(0, "wait")
         second = Code().mov(IO, alias(kind) | PROBE).mov(9, ENTRY + VECTORS).msr("VBAR_EL1", 9).isb().mov(27, 0)
-        gic_on(second, kind, 2, 1).label("sleep").wfi().cbz(27, "sleep").mov(0, psci.CPU_OFF).smc()
+        # The interrupt may come at any moment from the unmasking on: it must not slip in between look and WFI.
+        gic_on(second, kind, 2, 1).label("sleep").mask_irq().cbnz(27, "awake").wfi().unmask_irq().b("sleep")
+        second.label("awake").mov(0, psci.CPU_OFF).smc()
         return with_secondary(kind, first, second)
 
     entry = at(build(ENTRY), "secondary", kind, irq)

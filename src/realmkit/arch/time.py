@@ -1,6 +1,6 @@
 """Virtual time: one tick is 10 ns; charges for work that is not executed instruction by instruction.
 
-A completed slice of N instructions is N ticks. Everything else is charged here, so that runs are deterministic
+An instruction that code executes is one tick. Everything else is charged here, so that runs are deterministic
 (spec: host-platform, virtual time).
 """
 
@@ -12,7 +12,7 @@ CHARGE_RMI = 200
 CHARGE_RSI = 100
 """Every RSI or PSCI call of a Realm, on top of the exit."""
 CHARGE_COUNTER_READ = 5
-"""A read of a counter inside a slice."""
+"""A read of a counter."""
 COUNTER_POLL = 64
 """Reads of counters in one slice from which software waits for time to pass, so that it passes faster."""
 CHARGE_COUNTER_POLL = 500

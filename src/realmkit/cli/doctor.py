@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from realmkit import __version__
+from realmkit.machine.core import blocks
 
 TESTED_UNICORN = ("2.1.4",)
 LIBRARIES = ("capstone", "cbor2", "cryptography", "fdt", "greenlet", "pyelftools", "rich", "typer")
@@ -67,6 +68,16 @@ def examine() -> list[Finding]:
             tested,
             True,
             "" if tested else f"pip install unicorn=={TESTED_UNICORN[-1]}",
+        )
+    )
+    native = blocks.is_native()
+    findings.append(
+        Finding(
+            "blocks of code",
+            "counted by machine code" if native else "counted in Python",
+            native,
+            False,
+            "" if native else "code runs many times slower: use Linux on x86-64 or AArch64",
         )
     )
     for name in LIBRARIES:

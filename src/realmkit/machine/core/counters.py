@@ -33,6 +33,7 @@ def read(cpu: Cpu, name: str) -> int:
     regs = cpu.ctx.regs
     if name == "CNTFRQ_EL0":
         return TICKS_PER_SECOND
+    cpu.catch_up()
     cpu.counter_reads += 1
     charge = CHARGE_COUNTER_READ
     if cpu.counter_reads > COUNTER_POLL:
@@ -55,6 +56,7 @@ def read(cpu: Cpu, name: str) -> int:
 
 def write(cpu: Cpu, name: str, value: int) -> None:
     """Write a CNT* register."""
+    cpu.catch_up()
     regs = cpu.ctx.regs
     parts = name.split("_")
     if len(parts) == 3 and parts[1] == "TVAL":

@@ -12,7 +12,7 @@ from realmkit.arch.pas import SecurityState
 from realmkit.arch.smccc import MASK64
 from realmkit.arch.time import CHARGE_EXIT, COUNTER_POLL
 from realmkit.machine.context import CpuContext
-from realmkit.machine.core import aborts, fatal, interrupts, parking, traps, unmasking
+from realmkit.machine.core import aborts, fatal, interrupts, parking, traps
 from realmkit.machine.core.engine import Engine
 from realmkit.machine.core.fills import Fills
 from realmkit.machine.core.registers import PAN
@@ -25,13 +25,8 @@ LONGEST_SLICE: Final = 200_000
 """The same while code executes slice after slice without any exit."""
 _POLLING_SLICE: Final = 2_000
 """The same while code waits for time to pass by reading a counter."""
-MASKED_SLICE: Final = 2_000
-"""The same while an interrupt is pending and masked, after a while."""
-_FIRST_MASKED_SLICE: Final = 8
-_EXACTLY_MASKED: Final = 2_048
-"""Instructions of an image with an interrupt masked until which each that may unmask it ends a slice."""
-_MASKED_SHARE: Final = 3
-"""Slices while an interrupt is masked are this power of two shorter than the time since it became pending."""
+_LEVEL: Final = 0xC
+"""PSTATE.EL."""
 _WFE: Final = 0xD503_205F
 
 
@@ -104,6 +99,15 @@ class Cpu(Fills):
         """Let time pass."""
         self.time += ticks
 
+    def catch_up(self) -> None:
+        """Bring time up to the present block of code, from inside an instruction hook."""
+        self.time += self.engine.blocks.executed_before()
+
+    def _leave_code(self) -> None:
+        """An exit from code to Python software: the context is brought up to date, and so is time."""
+        self.save()
+        self.time += self.engine.blocks.executed(self.ctx.pc) + CHARGE_EXIT
+
     # ---- running ----
 
     def run(self, ctx: CpuContext, state: SecurityState, python_el2: bool, budget: int) -> Stop:
@@ -122,50 +126,40 @@ class Cpu(Fills):
         while True:
             if engine.changed:
                 self.renew_code(between_runs=True)
-            pending = interrupts.take(self)
+            masked = interrupts.take(self)
             if (stop := self._ended()) is not None:
                 return stop
             count = min(self.end - self.time, length if self.counter_reads <= COUNTER_POLL else _POLLING_SLICE)
-            if pending:
-                count = min(count, self._masked_slice(engine))
-            elif engine.masked > 0:
-                engine.masked = 0
             if count <= 0:
                 return Stop(StopKind.BUDGET)
             self._break = self._recheck = False
             self.counter_reads = self._exits = 0
-            if not engine.run(ctx.pc, count):
-                self.time += CHARGE_EXIT
+            # What is pending and masked is taken once the code unmasks it, or goes where it is not masked.
+            engine.blocks.grant(count, masked and masked | _LEVEL, ctx.pstate)
+            if not engine.run(ctx.pc):
                 self._on_fault(engine)
             elif self._trapped:
                 self._on_wait_for_event()
             elif not engine.stopped:
-                self._on_completed(count)
+                self._on_completed()
                 length = SLICE if self._exits else min(2 * length, LONGEST_SLICE)
             if (stop := self._ended()) is not None:
                 return stop
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the present run is to end."""
+        return self._break or self._stop is not None
 
     def _ended(self) -> Stop | None:
         """Why the run ends here, if it does."""
         return Stop(StopKind.BUDGET) if self._stop is None and self._break else self._stop
 
-    def _masked_slice(self, engine: Engine) -> int:
-        """Short slices at first, so that the moment is not missed at which the code looks for interrupts.
-
-        An image may expect its handler to have run right after the instruction that unmasks them, and code that comes
-        from WFI with interrupts masked may unmask them for a few instructions only.
-        """
-        if engine.masked < (0 if self.python_el2 else _EXACTLY_MASKED):
-            count = unmasking.distance(self)
-        else:
-            count = min(max(engine.masked >> _MASKED_SHARE, _FIRST_MASKED_SLICE), MASKED_SLICE)
-        engine.masked += count
-        return count
-
-    def _on_completed(self, count: int) -> None:
-        """A whole slice has been executed."""
+    def _on_completed(self) -> None:
+        """A slice has ended between two blocks of code."""
         self.save()
         self.repeats = 0
+        count = self.engine.blocks.executed(None)
         self.time += count
         pc, before = self.ctx.pc, self._slice_pc
         self._slice_pc = pc
@@ -260,8 +254,7 @@ class Cpu(Fills):
     # ---- hooks of the engine ----
 
     def _on_interrupt(self, number: int) -> bool:
-        self.save()
-        self.time += CHARGE_EXIT
+        self._leave_code()
         self._exits += 1
         if self.engine.fatal and number == traps.UNDEFINED and fatal.serve(self):
             self.resume()
@@ -282,8 +275,7 @@ class Cpu(Fills):
 
     def _on_wait_for_event(self) -> None:
         self._trapped = False
-        self.save()
-        self.time += CHARGE_EXIT
+        self._leave_code()
         if traps.wait_for_event(self):
             self.resume()
 
@@ -298,14 +290,16 @@ class Cpu(Fills):
         return self._break
 
     def break_slice(self) -> None:
-        """End the run at the next slice boundary: what interrupts it has changed."""
+        """End the run after the present block of code: what interrupts it has changed."""
         self._break = True
+        if self._engine is not None:
+            self._engine.blocks.expire()
 
     # ---- faults ----
 
     def _on_fault(self, engine: Engine) -> None:
         """A fill failed: a window to map, a device access, or an abort."""
-        self.save()
+        self._leave_code()
         if engine.missing_window is not None:
             engine.map_window(engine.missing_window)
             return

@@ -22,6 +22,7 @@ from unicorn.unicorn_const import UC_CTL_IO_WRITE, UC_CTL_TLB_FLUSH, UC_TLB_VIRT
 from realmkit.arch.sysregs import Encoding
 from realmkit.machine.context import CpuContext
 from realmkit.machine.core import scan
+from realmkit.machine.core.blocks import Blocks
 from realmkit.machine.core.native import (
     CODE,
     ENCODING_SIZE,
@@ -96,6 +97,7 @@ class Engine:
         self.uc.ctl_set_tlb_mode(UC_TLB_VIRTUAL)
         self.uc.ctl_exits_enabled(True)
         self._runner = Runner(self.uc)
+        self.blocks = Blocks(self.uc)
         self._runner.hook_fill(self._on_fill)
         self._runner.hook_interrupts(self._on_interrupt)
         self._instruction_callback = INSTRUCTION(self._on_instruction)
@@ -136,12 +138,10 @@ class Engine:
         """Where code holds instructions that Unicorn must not see."""
         self.fatal_next = -1
         """The one of them that is next if what is before it has been done elsewhere."""
-        self.masked = 0
-        """Instructions since an interrupt became pending that is masked; below zero after WFI."""
         self.stale = False
         """Unicorn's own TLB must be emptied before it runs again."""
         self.stopped = False
-        """The last run ended before its count was used up, at an interrupt hook's wish."""
+        """The last run ended at an interrupt hook's wish, not because what was granted had been used up."""
         self._windows: set[int] = set()
         self._hooked: set[tuple[int, int]] = set()
         self._everywhere = False
@@ -213,7 +213,6 @@ class Engine:
     def load(self, ctx: CpuContext, image: bool) -> None:
         """Take over a context's state; ``image``: it may run at EL2."""
         self.ctx, self.image = ctx, image
-        self.masked = 0
         self._places = RESIDENT | RESIDENT_EL2 if image else RESIDENT
         self.control_batch = self._controls_el2 if image else self._controls
         self.registers.store(ctx.x, ctx.pc, ctx.pstate)
@@ -288,10 +287,10 @@ class Engine:
 
     # ---- hooks ----
 
-    def run(self, pc: int, count: int) -> bool:
-        """Execute up to ``count`` instructions: False when a fault ended the run early."""
+    def run(self, pc: int) -> bool:
+        """Execute what has been granted to ``blocks``: False when a fault ended the run early."""
         self.stopped = False
-        done = self._runner.start(pc, count)
+        done = self._runner.start(pc)
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure

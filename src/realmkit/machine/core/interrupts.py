@@ -46,12 +46,18 @@ def takes(cpu: Cpu, ctx: CpuContext, python_el2: bool) -> bool:
     return any(hcr & line and not ctx.pstate & mask for line, mask in ((HCR_VSE, _A), (HCR_VF, _F), (HCR_VI, _I)))
 
 
-def take(cpu: Cpu) -> bool:
-    """Take what is pending and not masked; True when something stays pending."""
+def take(cpu: Cpu) -> int:
+    """Take what is pending and not masked; gives the bits of PSTATE that mask what stays pending."""
+    while (waiting := _take_one(cpu)) is None:
+        if cpu.has_ended:
+            return 0
+    return waiting
+
+
+def _take_one(cpu: Cpu) -> int | None:
+    """None when an interrupt was taken, else the bits of PSTATE that mask what is pending."""
     waiting = _physical(cpu)
-    if waiting is None:
-        return False
-    if cpu.el() >= 2:
+    if waiting is None or cpu.el() >= 2:
         return waiting
     ctx = cpu.ctx
     if ctx.ich.hcr & 1:
@@ -60,19 +66,22 @@ def take(cpu: Cpu) -> bool:
             (ExceptionKind.FIQ, virtual.vfiq_pending(), _F),
             (ExceptionKind.IRQ, virtual.virq_pending(), _I),
         ):
-            if signal and not ctx.pstate & mask:
+            if not signal:
+                continue
+            if not ctx.pstate & mask:
                 exceptions.enter(cpu, 1, kind)
                 cpu.resume()
-                return False
-            waiting = waiting or signal
-    return _lines(cpu) or waiting
+                return None
+            waiting |= mask
+    lines = _lines(cpu)
+    return None if lines is None else waiting | lines
 
 
-def _physical(cpu: Cpu) -> bool | None:
-    """Physical interrupts: whether one stays pending, None when one was taken."""
+def _physical(cpu: Cpu) -> int | None:
+    """Physical interrupts: what masks those that stay pending, None when one was taken."""
     physical = cpu.services.physical
     ctx = cpu.ctx
-    waiting = False
+    waiting = 0
     for kind, signal, mask, route in (
         (ExceptionKind.FIQ, physical.fiq_pending(), _F, HCR_FMO),
         (ExceptionKind.IRQ, physical.irq_pending(), _I, HCR_IMO),
@@ -90,16 +99,16 @@ def _physical(cpu: Cpu) -> bool | None:
             exceptions.enter(cpu, target, kind)
             cpu.resume()
             return None
-        waiting = True
+        waiting |= mask
     return waiting
 
 
-def _lines(cpu: Cpu) -> bool:
-    """HCR_EL2.VSE, VF, VI: True when one stays pending."""
+def _lines(cpu: Cpu) -> int | None:
+    """HCR_EL2.VSE, VF, VI: what masks those that stay pending, None when one was taken."""
     ctx = cpu.ctx
     hcr = ctx.read("HCR_EL2")
     if not hcr & _LINES:
-        return False
+        return 0
     if hcr & HCR_VSE and not ctx.pstate & _A:
         ctx.write("HCR_EL2", hcr & ~HCR_VSE)
         exceptions.enter(cpu, 1, ExceptionKind.SERROR, make_esr(Ec.SERROR))
@@ -108,6 +117,6 @@ def _lines(cpu: Cpu) -> bool:
     elif hcr & HCR_VI and not ctx.pstate & _I:
         exceptions.enter(cpu, 1, ExceptionKind.IRQ)
     else:
-        return True
+        return sum(mask for line, mask in ((HCR_VSE, _A), (HCR_VF, _F), (HCR_VI, _I)) if hcr & line)
     cpu.resume()
-    return False
+    return None

@@ -206,9 +206,9 @@ class Runner:
         self._start = uclib.uc_emu_start
         self._callbacks: list[Any] = []
 
-    def start(self, pc: int, count: int) -> bool:
-        """Execute up to ``count`` instructions: False when an exception that no hook served ended it."""
-        status: int = self._start(self._handle, pc, 0, 0, count)
+    def start(self, pc: int) -> bool:
+        """Execute until a hook stops it: False when an exception that no hook served ended it."""
+        status: int = self._start(self._handle, pc, 0, 0, 0)
         if status == UC_ERR_OK:
             return True
         if status == UC_ERR_EXCEPTION:

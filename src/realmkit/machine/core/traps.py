@@ -20,8 +20,6 @@ _WFI_ISS: Final = 0x1E << 20  # COND = 14
 _WFE_ISS: Final = _WFI_ISS | 1
 _COUNTERS: Final = 14
 """CRn of counters and timers: what there is of them does not come here."""
-_AFTER_WAIT: Final = 256
-"""Instructions after WFI in which code is expected to unmask the interrupt that woke it."""
 _SS: Final = 1 << 21
 """PSTATE.SS: an instruction is to be stepped."""
 _PSTATE_D: Final = 1 << 9
@@ -145,7 +143,6 @@ def _wfi(cpu: Cpu) -> bool:
     if cpu.el() == 0 and not ctx.read("SCTLR_EL1") & _NTWI:
         exceptions.enter(cpu, exceptions.target_of(cpu), ExceptionKind.SYNC, make_esr(Ec.WFX, _WFI_ISS))
         return True
-    cpu.engine.masked = -_AFTER_WAIT
     if cpu.el() < 2 and ctx.read("HCR_EL2") & HCR_TWI:
         return exceptions.to_el2(cpu, make_esr(Ec.WFX, _WFI_ISS))
     cpu.skip()
