@@ -86,6 +86,14 @@ def test_a_timer_that_is_set_ends_the_allowance(bench: Bench) -> None:
     assert bench.pe.cpu.now() < 1_000
 
 
+def test_exits_use_up_the_budget_as_well(bench: Bench) -> None:
+    """SVC and ERET for ever: what exits are charged counts, although the code is never left."""
+    bench.load(CODE, [0xD400_0001, 0x17FF_FFFF])  # svc #0; b .-4
+    bench.load(0x8002_0200, [0xD69F_03E0])  # eret
+    assert bench.run(budget=100 * CHARGE_EXIT).kind is StopKind.BUDGET
+    assert bench.pe.cpu.now() < 102 * CHARGE_EXIT
+
+
 # ---- the machine code itself, whichever machine this is ----
 
 _STATE, _STOP, _READ, _CODE, _STACK, _RETURN = 0x1_0000, 0x2_0000, 0x3_0000, 0x4_0000, 0x5_F000, 0x6_0000

@@ -256,13 +256,11 @@ class Cpu(Fills):
     def _on_interrupt(self, number: int) -> bool:
         self._leave_code()
         self._exits += 1
-        if self.engine.fatal and number == traps.UNDEFINED and fatal.serve(self):
-            self.resume()
-            return not (self._recheck or self._break)
-        if not traps.serve(self, number) or self._stop is not None:
+        fatal_word = self.engine.fatal and number == traps.UNDEFINED and fatal.serve(self)
+        if not fatal_word and (not traps.serve(self, number) or self._stop is not None):
             return False
         self.resume()
-        return not (self._recheck or self._break)
+        return not (self._recheck or self._break or self.time >= self.end)
 
     def _on_instruction(self, access: SystemAccess, value: int) -> bool:
         return traps.hooked(self, access, value)
