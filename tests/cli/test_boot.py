@@ -133,3 +133,19 @@ def test_undefined_entry(tmp_path: Path) -> None:
     done = realmkit("boot", write(tmp_path / "a.bin", UDF))
     assert done.code == 1
     assert "an exception that nothing handles: UNKNOWN" in done.out
+
+
+def test_output_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    image = write(tmp_path / "a.bin", *printing("console\n"), branch(0))
+    done = realmkit("boot", image, "--uart=2=/dev/full")
+    assert done.code == 2
+    assert done.err == "realmkit: cannot write the output of UART 2 to /dev/full: No space left on device\n"
+
+
+def test_results_have_files_of_their_own(tmp_path: Path) -> None:
+    image = write(tmp_path / "a.bin", branch(0))
+    log = tmp_path / "log"
+    for other in (f"--uart=1={log}", f"--trace={log}", f"--nvm=0x82800000:64K={log}"):
+        done = realmkit("boot", image, f"--uart=0={log}", other)
+        assert done.code == 2
+        assert "at once: give each a file of its own" in done.err

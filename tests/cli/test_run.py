@@ -213,7 +213,8 @@ def test_file_without_a_key_is_refused(tmp_path: Path) -> None:
     assert "Traceback" not in done.err
 
 
-def test_interrupt_ends_the_run_and_tears_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_the_run_and_tear_down(tmp_path: Path, number: signal.Signals) -> None:
     image = flat(tmp_path / "loop", LOOP)
     code = "from realmkit.cli.main import main; main()"
     command = [sys.executable, "-c", code, "run", str(image), f"--report={tmp_path}/r.json"]
@@ -222,9 +223,36 @@ def test_interrupt_ends_the_run_and_tears_down(tmp_path: Path) -> None:
         for line in process.stdout:
             if "running the Realm" in line:
                 break
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         process.stdout.read()
         assert process.wait(timeout=60) == 1
     report = load(tmp_path / "r.json")
     assert report["outcome"] == "interrupted"
     assert report["teardown"] == {"granules_not_ns": 0, "granules_not_scrubbed": 0}
+
+
+def test_a_trace_that_cannot_go_on_ends_the_run_in_order(tmp_path: Path) -> None:
+    """The device is full in the middle: the Realm is destroyed, and the error names what could not be written."""
+    done = realmkit("run", "--trace=/dev/full", f"--report={tmp_path}/r.json")
+    assert done.code == 2
+    assert done.err == "realmkit: cannot write the trace /dev/full: No space left on device\n"
+    assert "destroying the Realm" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "both"),
+    [
+        (("--report=x", "--trace=./x"), "the report and the trace"),
+        (("--token-out=x", "--trust-anchor-out=x"), "the token and the trust anchor"),
+        (("--kernel=x", "--initrd=y", "--report=y"), "the initrd and the report"),
+        (("--kernel=x", "--disk=y", "--token-out=y"), "a disk and the token"),
+    ],
+)
+def test_results_have_files_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], both: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = realmkit("run", *options)
+    assert done.code == 2
+    assert f"is {both} at once" in done.err
+    assert not list(tmp_path.iterdir())

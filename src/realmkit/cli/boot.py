@@ -2,13 +2,11 @@
 
 import json
 import re
-import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Final, TextIO
+from typing import Annotated, Any, Final, TextIO
 
 import typer
 
@@ -25,7 +23,9 @@ from realmkit.baremetal import (
     place,
 )
 from realmkit.cli import options
+from realmkit.cli.interrupt import interruptible
 from realmkit.cli.observers import Counts, Trace
+from realmkit.cli.options import Growing
 from realmkit.host.vmm.images import read_file
 from realmkit.machine.board import UARTS
 from realmkit.machine.platform import AddressRange
@@ -38,7 +38,7 @@ _UNITS: Final = {"K": 10, "M": 20, "G": 30}
 class UartConsole:
     """Shows what UARTs print as it comes: on the terminal each line with the name of its UART, or in files."""
 
-    def __init__(self, out: TextIO, routes: dict[int, BinaryIO | None]) -> None:
+    def __init__(self, out: TextIO, routes: dict[int, Growing | None]) -> None:
         self._out = out
         self._routes = routes
         self._last = -1
@@ -161,14 +161,30 @@ def boot(
     counts = HostCounts()
     events = EventHub()
     with ExitStack() as resources:
-        console = UartConsole(sys.stdout, _routes(uart or [], resources))
+        files = _routes(uart or [])
+        options.check_distinct(
+            *((path, f"the output of UART {number}") for number, path in files.items()),
+            (None if configuration.nvm is None else configuration.nvm.file, "non-volatile memory"),
+            (report, "the report"),
+            (trace, "the trace"),
+        )
+        routes = {
+            number: None
+            if path is None
+            else resources.enter_context(options.Growing(path, f"the output of UART {number} to"))
+            for number, path in files.items()
+        }
+        growing = [out for out in routes.values() if out is not None]
+        console = UartConsole(sys.stdout, routes)
         if report is not None:
             events.subscribe(counts)
         if trace is not None:
-            out = resources.enter_context(options.open_text(trace, "the trace"))
-            events.subscribe(Trace(out, {"images": images, "cpus": cpus}))
+            growing.append(resources.enter_context(options.Growing(trace, "the trace")))
+            events.subscribe(Trace(growing[-1], {"images": images, "cpus": cpus}))
         machine = BareMetal(configuration, events=events, output=console)
-        with _interruptible(machine.interrupt):
+        for out in growing:
+            out.on_failure = machine.interrupt
+        with interruptible(machine.interrupt):
             result = machine.run(limits)
         console.finish()
     if report is not None:
@@ -245,37 +261,15 @@ def parse_nvm(text: str) -> NonVolatile:
     )
 
 
-def _routes(texts: list[str], resources: ExitStack) -> dict[int, BinaryIO | None]:
+def _routes(texts: list[str]) -> dict[int, Path | None]:
     """Where the output of some UARTs goes: a file, or None for standard output."""
-    routes: dict[int, BinaryIO | None] = {}
+    routes: dict[int, Path | None] = {}
     for text in texts:
         number, equals, target = text.partition("=")
         if not equals or not target or not number.isdecimal() or int(number) >= UARTS:
             raise RealmkitError(f"--uart {text!r} is not N=FILE or N=- with a UART from 0 to {UARTS - 1}")
         if int(number) in routes:
             raise RealmkitError(f"--uart {number} is given twice")
-        if target == "-":
-            routes[int(number)] = None
-            continue
-        path = Path(target)
+        path = routes[int(number)] = None if target == "-" else Path(target)
         options.check_writable(path, f"the output of UART {number}")
-        try:
-            routes[int(number)] = resources.enter_context(path.open("wb"))
-        except OSError as error:
-            raise RealmkitError(f"cannot write the output of UART {number} to {path}: {error.strerror}") from error
     return routes
-
-
-@contextmanager
-def _interruptible(stop: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C ends the run, and the report is still written; the second one is Python's own."""
-
-    def handler(signum: int, frame: Any) -> None:
-        stop()
-        signal.signal(signal.SIGINT, previous)
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

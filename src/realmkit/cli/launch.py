@@ -105,6 +105,10 @@ class Launch:
             return "not-clean", "granules were left in the Realm world or came back with contents"
         return "ok", result.reason
 
+    def ask_to_power_off(self) -> bool:
+        """Whether the guest is there and can hear that it should power off."""
+        return self.guest is not None and self.guest.ask_to_power_off()
+
     def report(self) -> dict[str, Any]:
         """The report in the form of its schema (docs/reference.md)."""
         config = self.request.config
@@ -173,7 +177,7 @@ def execute(launch: Launch, hypervisor: Hypervisor, watcher: Watcher) -> None:
         try:
             guest.started(hypervisor, running)
             watcher.phase("run" if request.realm else "run-vm")
-            launch.loop.on_loop = lambda: setattr(hypervisor, "stop_requested", True)
+            launch.loop.on_loop = hypervisor.stop
             with _timed(launch, "run"):
                 launch.result = _run(hypervisor, running, request.max_ticks)
         finally:

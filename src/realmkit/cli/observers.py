@@ -5,11 +5,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
-from typing import Any, TextIO
+from typing import Any
 
 from realmkit import __version__
 from realmkit.arch.esr import Ec, exception_class
 from realmkit.arch.events import Call, Event, ExceptionTaken, RecExited
+from realmkit.cli.options import Growing
 
 TRACE_SCHEMA = 1
 
@@ -32,12 +33,12 @@ def _plain(value: Any) -> Any:
 class Trace:
     """Writes one JSON object per event; the first line holds the schema version."""
 
-    def __init__(self, out: TextIO, header: dict[str, Any]) -> None:
+    def __init__(self, out: Growing, header: dict[str, Any]) -> None:
         self._out = out
         self._line({"schema": TRACE_SCHEMA, "realmkit": __version__, **header})
 
     def _line(self, record: dict[str, Any]) -> None:
-        self._out.write(json.dumps(record, separators=(",", ":")) + "\n")
+        self._out.write(json.dumps(record, separators=(",", ":")).encode() + b"\n")
 
     def __call__(self, event: Event) -> None:
         """Observe one event."""

@@ -1,8 +1,10 @@
 """Values of command line options: text to numbers, with errors that say what would be right."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, TextIO
+from types import TracebackType
+from typing import Annotated, Final, Self
 
 import typer
 
@@ -73,6 +75,17 @@ def check_writable(path: Path | None, what: str) -> None:
         raise RealmkitError(f"cannot write {what} {path}: there is no directory {path.parent}")
 
 
+def check_distinct(*files: tuple[Path | None, str]) -> None:
+    """No result may end up in a file that is something else as well; devices such as /dev/null may take several."""
+    known: dict[Path, str] = {}
+    for path, what in files:
+        if path is None or (path.exists() and not path.is_file()):
+            continue
+        other = known.setdefault(path.resolve(), what)
+        if other is not what:
+            raise RealmkitError(f"{path} is {other} and {what} at once: give each a file of its own")
+
+
 def write_file(path: Path, content: bytes, what: str) -> None:
     """Write a result, with an error that names it."""
     try:
@@ -81,9 +94,43 @@ def write_file(path: Path, content: bytes, what: str) -> None:
         raise RealmkitError(f"cannot write {what} {path}: {error.strerror}") from error
 
 
-def open_text(path: Path, what: str) -> TextIO:
-    """Open a result that grows while the machine runs, with an error that names it."""
-    try:
-        return path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise RealmkitError(f"cannot write {what} {path}: {error.strerror}") from error
+class Growing:
+    """A result that grows while the machine runs; a context manager.
+
+    When it cannot be written any more, ``on_failure`` is called, the rest is dropped, and leaving the context raises
+    an error that names the file: the machine in between is not disturbed.
+    """
+
+    def __init__(self, path: Path, what: str) -> None:
+        self._path, self._what = path, what
+        self._failure: OSError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        try:
+            self._file = path.open("wb")
+        except OSError as error:
+            raise self._error(error) from error
+
+    def write(self, data: bytes) -> None:
+        """Add to it."""
+        if self._failure is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._failure = error
+                self.on_failure()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError as failure:
+            self._failure = self._failure or failure
+        if self._failure is not None and error is None:
+            raise self._error(self._failure) from self._failure
+
+    def _error(self, error: OSError) -> RealmkitError:
+        return RealmkitError(f"cannot write {self._what} {self._path}: {error.strerror}")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from realmkit.arch.rmi import HashAlgorithm
 from realmkit.arch.time import TICKS_PER_SECOND
 from realmkit.cli import options
 from realmkit.cli.guest import CONSOLES, Disk, Request
+from realmkit.cli.interrupt import interruptible
 from realmkit.cli.launch import Launch, default_challenge, execute, make_hypervisor, prepare
 from realmkit.cli.observers import Trace
 from realmkit.cli.terminal import Keys, StandardInput
@@ -128,13 +129,17 @@ def run(
     Exit code 0: the Realm ran to its end, its token verified, and every granule is back in the Non-secure world,
     scrubbed. 1: something of that failed, and the reason is printed. 2: wrong usage.
     """
-    for path, what in (
+    results = (
         (token_out, "the token"),
         (trust_anchor_out, "the trust anchor"),
         (report, "the report"),
         (trace, "the trace"),
-    ):
+    )
+    for path, what in results:
         options.check_writable(path, what)
+    disks = tuple(map(Disk.parse, disk or ()))
+    inputs = ((image, "the image"), (kernel, "the kernel"), (initrd, "the initrd"), (platform_key, "the platform key"))
+    options.check_distinct(*inputs, *((one.path, "a disk") for one in disks), *results)
     if measurement_algo not in _HASHES:
         raise RealmkitError(f"--measurement-algo {measurement_algo!r} is unknown: use {' or '.join(_HASHES)}")
     if console not in CONSOLES:
@@ -157,7 +162,7 @@ def run(
         platform_key=platform_key,
         kernel=kernel is not None,
         initrd=b"" if initrd is None else read_file(initrd, "initrd"),
-        disks=tuple(map(Disk.parse, disk or ())),
+        disks=disks,
         params=params,
         console=console,
         unmeasured=_unmeasured(measure),
@@ -167,9 +172,11 @@ def run(
     view = LaunchView(Console(width=None if sys.stdout.isatty() else WIDTH))
     try:
         launch = prepare(request, view)
-        with _tracing(launch, trace):
+        with _tracing(launch, trace) as out:
             hypervisor = make_hypervisor(launch)
-            with _interruptible(launch, hypervisor), _console(launch, hypervisor):
+            if out is not None:
+                out.on_failure = hypervisor.stop
+            with interruptible(hypervisor.stop, launch.ask_to_power_off), _console(launch, hypervisor):
                 execute(launch, hypervisor, view)
     finally:
         view.stop()
@@ -191,38 +198,19 @@ def _unmeasured(measure: str) -> frozenset[str]:
 
 
 @contextmanager
-def _tracing(launch: Launch, path: Path | None) -> Iterator[None]:
+def _tracing(launch: Launch, path: Path | None) -> Iterator[options.Growing | None]:
     if path is None:
-        yield
+        yield None
         return
     config = launch.request.config
-    with options.open_text(path, "the trace") as out:
+    with options.Growing(path, "the trace") as out:
         stop = launch.stack.events.subscribe(
             Trace(out, {"memory": config.memory, "vcpus": config.vcpus, "hash_algo": config.hash_algo.name})
         )
         try:
-            yield
+            yield out
         finally:
             stop()
-
-
-@contextmanager
-def _interruptible(launch: Launch, hypervisor: Hypervisor) -> Iterator[None]:
-    """Ctrl-C asks the guest to power off; the second time, and where it cannot hear that, the run ends."""
-
-    def stop(signum: int, frame: Any) -> None:
-        if stops or launch.guest is None or not launch.guest.ask_to_power_off():
-            hypervisor.stop_requested = True
-        if len(stops) > 1:
-            signal.signal(signal.SIGINT, previous)
-        stops.append(signum)
-
-    stops: list[int] = []
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 @contextmanager
@@ -232,18 +220,15 @@ def _console(launch: Launch, hypervisor: Hypervisor) -> Iterator[None]:
         yield
         return
 
-    def stop() -> None:
-        hypervisor.stop_requested = True
-
     def idle(until: int | None) -> bool:
         if not source.interactive:
             line = source.next_line() if launch.guest is not None and launch.guest.listening else b""
             launch.console.type(line)
             return bool(line)
         ahead = None if until is None else max(until - hypervisor.port.now(), 0) / TICKS_PER_SECOND
-        return source.wait(ahead) or hypervisor.stop_requested
+        return source.wait(ahead, lambda: hypervisor.stop_requested)
 
-    keys = Keys(launch.console.type, lambda: signal.raise_signal(signal.SIGINT), stop)
+    keys = Keys(launch.console.type, lambda: signal.raise_signal(signal.SIGINT), hypervisor.stop)
     with StandardInput(keys) as source:
         hypervisor.on_idle = idle
         yield

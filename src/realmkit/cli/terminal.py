@@ -122,8 +122,14 @@ class StandardInput:
         """The next line of a file or a pipe; nothing when there is none yet."""
         return self._lines.popleft() if self._lines else b""
 
-    def wait(self, seconds: float | None) -> bool:
-        """Wait for keys, at most ``seconds`` (None: until there are some): whether something came."""
-        came = self._arrived.wait(seconds)
-        self._arrived.clear()
-        return came
+    def wait(self, seconds: float | None, ended: Callable[[], bool]) -> bool:
+        """Wait for keys, at most ``seconds`` (None: until there are some): whether something came, or has ``ended``."""
+        left = float("inf") if seconds is None else seconds
+        while True:
+            came = self._arrived.wait(min(left, _POLL_SECONDS))
+            self._arrived.clear()
+            if came or ended():
+                return True
+            left -= _POLL_SECONDS
+            if left <= 0:
+                return False

@@ -130,6 +130,10 @@ class Hypervisor:
 
     # ---- running ----
 
+    def stop(self) -> None:
+        """End the run after the present exit."""
+        self.stop_requested = True
+
     def run(self, guest: RunningGuest, *, max_ticks: int | None = None) -> RunResult:
         """Run one guest to its end, at most to tick ``max_ticks``."""
         return self.run_all([guest], max_ticks=max_ticks)[0]
