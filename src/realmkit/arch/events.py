@@ -1,14 +1,15 @@
 """Typed events that the machine and its software emit to observers (architecture decision 8).
 
-Emitters test ``hub.active`` before they build an event, so that a machine without observers pays nothing.
+Emitters test ``hub.active`` before they build an event, so that a machine without observers pays nothing. Observers
+share the events that they are given and change none; they are not frozen because that triples the cost of making one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
     """Common part: virtual time in ticks and the index of the PE."""
 
@@ -16,7 +17,7 @@ class Event:
     pe: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call(Event):
     """A completed call of one software component to another.
 
@@ -36,7 +37,7 @@ class Call(Event):
     detail: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WorldSwitch(Event):
     """EL3 moved the PE between security states (names of SecurityState)."""
 
@@ -44,14 +45,14 @@ class WorldSwitch(Event):
     target: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecEntered(Event):
     """The RMM entered a REC."""
 
     rec: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RecExited(Event):
     """A REC exit was reported to the Host.
 
@@ -63,7 +64,7 @@ class RecExited(Event):
     exit: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GranuleTransition(Event):
     """A granule changed its RMM state."""
 
@@ -72,7 +73,7 @@ class GranuleTransition(Event):
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class GptChange(Event):
     """The Monitor changed the physical address space of a granule."""
 
@@ -81,7 +82,7 @@ class GptChange(Event):
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RttChange(Event):
     """An RTT entry changed; states are HIPAS/RIPAS in words."""
 
@@ -92,7 +93,7 @@ class RttChange(Event):
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Measured(Event):
     """A measurement (index 0 is the RIM) got a new value; ``descriptor`` is what was hashed."""
 
@@ -103,7 +104,7 @@ class Measured(Event):
     descriptor: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ExceptionTaken(Event):
     """A PE took an exception to ``target_el`` (1, 2 or 3)."""
 
@@ -116,7 +117,7 @@ class ExceptionTaken(Event):
     pc: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenIssued(Event):
     """The last chunk of a CCA token was handed to a Realm."""
 
@@ -131,40 +132,48 @@ Observer = Callable[[Event], None]
 class EventHub:
     """Delivers events to observers in the order of subscription."""
 
-    __slots__ = ("_detailed", "_observers", "active", "detailed")
+    __slots__ = ("_by_kind", "_everything", "_subscriptions", "active", "detailed")
 
     def __init__(self) -> None:
-        self._observers: list[Observer] = []
-        self._detailed: list[Observer] = []
+        self._subscriptions: list[tuple[Observer, bool, frozenset[type[Event]]]] = []
+        self._by_kind: dict[type[Event], list[Observer]] = {}
+        """Observers of the kinds of events that somebody has named."""
+        self._everything: list[Observer] = []
+        """Those of the others."""
         self.active = False
         """Somebody observes: emitters build events."""
         self.detailed = False
         """Somebody wants everything: emitters build what is costly or frequent as well."""
 
-    def subscribe(self, observer: Observer, *, detailed: bool = True) -> Callable[[], None]:
-        """Add an observer; the returned function removes it.
+    def subscribe(
+        self, observer: Observer, *, detailed: bool = True, kinds: Iterable[type[Event]] = ()
+    ) -> Callable[[], None]:
+        """Add an observer of some kinds of events, or of all; the returned function removes it.
 
-        Without ``detailed`` it may miss what only traces tell: exit records come empty, and world switches, granule
-        transitions and changes of table entries not at all.
+        Without ``detailed`` it may miss what only traces tell: exit records, arguments and results of calls come empty,
+        and world switches, REC entries, granule transitions and changes of table entries not at all.
         """
-        self._observers.append(observer)
-        if detailed:
-            self._detailed.append(observer)
+        subscription = observer, detailed, frozenset(kinds)
+        self._subscriptions.append(subscription)
         self._update()
 
         def unsubscribe() -> None:
-            self._observers.remove(observer)
-            if detailed:
-                self._detailed.remove(observer)
+            self._subscriptions.remove(subscription)
             self._update()
 
         return unsubscribe
 
     def _update(self) -> None:
-        self.active = bool(self._observers)
-        self.detailed = bool(self._detailed)
+        subscriptions = self._subscriptions
+        self.active = bool(subscriptions)
+        self.detailed = any(detailed for _, detailed, _ in subscriptions)
+        self._everything = [observer for observer, _, kinds in subscriptions if not kinds]
+        self._by_kind = {
+            kind: [observer for observer, _, kinds in subscriptions if not kinds or kind in kinds]
+            for kind in frozenset[type[Event]]().union(*(kinds for _, _, kinds in subscriptions))
+        }
 
     def emit(self, event: Event) -> None:
         """Deliver one event."""
-        for observer in self._observers:
+        for observer in self._by_kind.get(type(event), self._everything):
             observer(event)

@@ -177,7 +177,7 @@ def boot(
         growing = [out for out in routes.values() if out is not None]
         console = UartConsole(sys.stdout, routes)
         if report is not None:
-            events.subscribe(counts)
+            events.subscribe(counts, detailed=False, kinds=Counts.KINDS)
         if trace is not None:
             growing.append(resources.enter_context(options.Growing(trace, "the trace")))
             events.subscribe(Trace(growing[-1], {"images": images, "cpus": cpus}))

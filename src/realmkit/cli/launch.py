@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from realmkit.arch.errors import RealmkitError
-from realmkit.arch.events import Event, GptChange, Measured
+from realmkit.arch.events import Event, ExceptionTaken, GptChange, Measured
 from realmkit.arch.pas import Pas
 from realmkit.arch.plan import LaunchPlan
 from realmkit.arch.rmi import HashAlgorithm
@@ -158,8 +158,13 @@ def prepare(request: Request, watcher: Watcher) -> Launch:
     stack = assemble(platform, seed=request.seed, cpak=request.platform_key)
     launch = Launch(request, stack, Counts(), ExceptionLoop())
     launch.console = Console(watcher.console)
-    for observer in (launch.counts, launch.loop, launch.measured, launch.granules):
-        stack.events.subscribe(observer, detailed=False)
+    for observer, kinds in (
+        (launch.counts, Counts.KINDS),
+        (launch.loop, (ExceptionTaken,)),
+        (launch.measured, (Measured,)),
+        (launch.granules, (GptChange,)),
+    ):
+        stack.events.subscribe(observer, detailed=False, kinds=kinds)
     return launch
 
 

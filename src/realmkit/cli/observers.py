@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from realmkit import __version__
 from realmkit.arch.esr import Ec, exception_class
@@ -50,6 +50,9 @@ class Trace:
 
 class Counts:
     """Counts calls by interface and name, and REC exits by reason."""
+
+    KINDS: ClassVar[tuple[type[Event], ...]] = (Call, RecExited)
+    """The events that it counts."""
 
     def __init__(self) -> None:
         self.rmi: Counter[str] = Counter()

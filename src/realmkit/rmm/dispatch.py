@@ -81,23 +81,16 @@ def complete(
     ``refused`` is the label of the condition that failed.
     """
     port.refusal = refused
-    if port.events.active:
+    events = port.events
+    if events.active:
         detail, rmm.detail = rmm.detail, {}
-        port.events.emit(
-            Call(
-                port.now(),
-                port.index,
-                "rmi",
-                command.name,
-                command.fid,
-                dict(zip(command.inputs, arguments, strict=True)),
-                x0,
-                _in_words(x0),
-                dict(zip(command.outputs, outputs, strict=False)),
-                refused,
-                detail,
-            )
-        )
+        named: dict[str, int] = {}
+        results: dict[str, int] = {}
+        if events.detailed:
+            named = dict(zip(command.inputs, arguments, strict=True))
+            results = dict(zip(command.outputs, outputs, strict=False))
+        name, fid, status = command.name, command.fid, _in_words(x0)
+        events.emit(Call(port.now(), port.index, "rmi", name, fid, named, x0, status, results, refused, detail))
     port.smc(RMI_REQ_COMPLETE, x0, *outputs)
 
 
