@@ -1,7 +1,7 @@
 """The registers of one world on one PE at EL2 and below."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from realmkit.arch.gic import IchState
 
@@ -13,6 +13,16 @@ PSTATE_EL2H = 0x9
 PSTATE_DAIF = 0x3C0
 PSTATE_RESET_EL1 = PSTATE_DAIF | PSTATE_EL1H
 PSTATE_RESET_EL2 = PSTATE_DAIF | PSTATE_EL2H
+
+
+NEVER_HELD: Final = frozenset(
+    {
+        "HCR_EL2",
+        "CNTHCTL_EL2",
+        *(f"{timer}_{register}_EL0" for timer in ("CNTP", "CNTV") for register in ("CTL", "CVAL")),
+    }
+)
+"""Registers that no engine holds: those that are asked for at every exit and entry."""
 
 
 class Backing(Protocol):
@@ -54,12 +64,12 @@ class CpuContext:
 
     def read(self, name: str) -> int:
         """Current value of a system register (0 if never written)."""
-        if self.backing is not None and self.backing.holds(name):
+        if self.backing is not None and name not in NEVER_HELD and self.backing.holds(name):
             return self.backing.read_register(name)
         return self.regs.get(name, 0)
 
     def write(self, name: str, value: int) -> None:
         """Set a system register."""
         self.regs[name] = value
-        if self.backing is not None and self.backing.holds(name):
+        if self.backing is not None and name not in NEVER_HELD and self.backing.holds(name):
             self.backing.write_register(name, value)

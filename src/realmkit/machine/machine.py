@@ -109,10 +109,9 @@ class Machine:
     def advance(self, pe: Pe) -> None:
         """Bring devices and timer signals up to the time of a PE that is about to run."""
         self._active = pe
-        now = pe.cpu.now()
         event = self.board.next_event()
-        if event is not None and event <= now:
-            self.board.update(now)
+        if event is not None and event <= pe.cpu.time:
+            self.board.update(pe.cpu.time)
         self._drive_timers(pe)
 
     def _drive_timers(self, pe: Pe) -> None:
@@ -141,16 +140,14 @@ class Machine:
     def interrupt_pending(self, pe: Pe) -> bool:
         """Whether a physical interrupt for the Host is pending on a PE."""
         self.advance(pe)
-        interface = self.board.interfaces[pe.index]
-        return interface.irq_pending() or interface.fiq_pending()
+        return self.board.interfaces[pe.index].interrupted()
 
     def wakes(self, pe: Pe) -> bool:
         """Whether a PE that waits for an interrupt has one."""
         self._drive_timers(pe)
         if pe.parked and pe.current is not None:
             return pe.cpu.takes(pe.current, not pe.has_own_el2(pe.current))
-        interface = self.board.interfaces[pe.index]
-        if interface.irq_pending() or interface.fiq_pending():
+        if self.board.interfaces[pe.index].interrupted():
             return True
         return pe.current is not None and pe.cpu.wakes(pe.current)
 

@@ -6,9 +6,8 @@ check allows, are the only ways from one world to another.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from realmkit.arch.events import EventHub
 from realmkit.arch.gic import IchState
@@ -101,8 +100,7 @@ class ExceptionKind(Enum):
     SERROR = "serror"
 
 
-@dataclass(frozen=True, slots=True)
-class ExceptionInfo:
+class ExceptionInfo(NamedTuple):
     """An exception taken to EL2: also left in ESR_EL2, FAR_EL2, HPFAR_EL2 of the context.
 
     For an SMC trap (EC 0x17) the context's pc is the SMC itself (preferred return address, as architecture

@@ -84,6 +84,11 @@ class CpuInterface:
 
     # ---- signals ----
 
+    def interrupted(self) -> bool:
+        """Whether the IRQ signal or the FIQ signal of the PE is asserted."""
+        best = self._gic.highest_pending(self._pe)
+        return best is not None and self._preempts(best)
+
     def irq_pending(self) -> bool:
         """Whether the IRQ signal of the PE is asserted: Group 1 of the PE's own security state."""
         best = self._gic.highest_pending(self._pe)

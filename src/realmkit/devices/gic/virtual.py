@@ -49,6 +49,7 @@ _PRIORITY_LOW = 48
 _HW = ICH_LR.mask("HW")
 _EOI = ICH_LR.mask("EOI")
 _VINTID = ICH_LR.mask("vINTID")
+_EMPTY = [0] * LIST_REGISTERS
 _CTLR_FIXED = ICC_CTLR.make(PRIbits=PRIORITY_BITS - 1, A3V=1)
 
 
@@ -75,16 +76,19 @@ class VirtualCpuInterface:
 
     def virq_pending(self) -> bool:
         """Whether the virtual IRQ signal is asserted: a Group 1 interrupt can be taken."""
-        return self._signalled() == GROUP1
+        return self.signalled() == GROUP1
 
     def vfiq_pending(self) -> bool:
         """Whether the virtual FIQ signal is asserted: a Group 0 interrupt can be taken."""
-        return self._signalled() == GROUP0
+        return self.signalled() == GROUP0
 
     def maintenance_pending(self) -> bool:
         """Whether the maintenance interrupt (PPI 25) is asserted."""
         ich = self.ich
-        if not ich.hcr & _EN or not (ich.hcr & _MAINTENANCE or any(lr & _EOI for lr in ich.lr[:LIST_REGISTERS])):
+        if not ich.hcr & _EN:
+            return False
+        lists = ich.lr[:LIST_REGISTERS]
+        if not ich.hcr & _MAINTENANCE and (lists == _EMPTY or not any(lr & _EOI for lr in lists)):
             return False
         return self.misr() != 0
 
@@ -233,8 +237,10 @@ class VirtualCpuInterface:
         mask = self._group_mask(lr >> _GROUP_LOW & 1)
         return (priority & mask) < (highest_active(active) & mask)
 
-    def _signalled(self) -> int | None:
-        if not self.ich.hcr & _EN:
+    def signalled(self) -> int | None:
+        """Group of the interrupt that can be taken: one virtual signal is asserted at most."""
+        ich = self.ich
+        if not ich.hcr & _EN or ich.lr[:LIST_REGISTERS] == _EMPTY:
             return None
         best = self._best()
         if best is None:

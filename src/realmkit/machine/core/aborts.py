@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from realmkit.arch.esr import FSC_EXTERNAL, Ec, make_esr
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _REPEATS = 1000
 """Equal aborts in a row after which code that handles none of them is given up."""
+_NO_FAULT = (0, 0, 0)
 
 
 def serve(cpu: Cpu, page: int, kind: Kind, found: Fault | Mapping) -> None:
@@ -27,17 +29,30 @@ def serve(cpu: Cpu, page: int, kind: Kind, found: Fault | Mapping) -> None:
     """
     ctx = cpu.ctx
     if kind is Kind.EXECUTE:
-        _abort(cpu, found if isinstance(found, Fault) else Fault(FSC_EXTERNAL, 1, ctx.pc, kind), ctx.pc, None)
+        _abort(cpu, found if isinstance(found, Fault) else Fault(FSC_EXTERNAL, 1, ctx.pc, kind), ctx.pc, 0)
         return
     word = cpu.word()
-    access = None if word is None else decode_access(word)
-    va = page if access is None else access.fault_address(access.address(ctx.x, cpu.engine.sp(), ctx.pc), page)
+    access, iss = (None, 0) if word is None else _decoded(word)
+    va = page if access is None else access.fault_address(_address(cpu, access), page)
     if isinstance(found, Mapping):
         _device_access(cpu, access, found, va)
         return
     if access is not None and access.operation is Operation.ATOMIC:
         found = _reading(cpu, va) or found
-    _abort(cpu, found, va, access)
+    _abort(cpu, found, va, iss)
+
+
+@lru_cache(maxsize=1024)
+def _decoded(word: int) -> tuple[LoadStore | None, int]:
+    """The access of an instruction, and what a syndrome says of it: instructions that abort do so again and again."""
+    access = decode_access(word)
+    return access, 0 if access is None else access.iss()
+
+
+def _address(cpu: Cpu, access: LoadStore) -> int:
+    """Effective address; the stack pointer is asked for only where it is the base."""
+    ctx = cpu.ctx
+    return access.address(ctx.x, cpu.engine.sp() if access.rn == 31 else 0, ctx.pc)
 
 
 def _reading(cpu: Cpu, va: int) -> Fault | None:
@@ -95,14 +110,14 @@ def _external_abort(cpu: Cpu, va: int, access: LoadStore | None) -> None:
     exceptions.enter(cpu, target, ExceptionKind.SYNC, make_esr(ec, FSC_EXTERNAL | int(write) << 6), va)
 
 
-def _abort(cpu: Cpu, fault: Fault, va: int, access: LoadStore | None) -> None:
-    """Instruction or data abort, to EL1 or EL2."""
+def _abort(cpu: Cpu, fault: Fault, va: int, described: int) -> None:
+    """Instruction or data abort, to EL1 or EL2; ``described`` are the bits of a syndrome that tell of the access."""
     fetch = fault.kind is Kind.EXECUTE
     iss = fault.fsc | int(fault.s1ptw) << 7
     if fault.kind is Kind.WRITE:
         iss |= 1 << 6
-    if access is not None and fault.stage == 2 and not fault.s1ptw:
-        iss |= access.iss()
+    if fault.stage == 2 and not fault.s1ptw:
+        iss |= described
     _watch_repeats(cpu, va, fault.fsc)
     lower = make_esr(Ec.IABT_LOWER if fetch else Ec.DABT_LOWER, iss)
     if fault.stage == 2:
@@ -120,10 +135,13 @@ def _abort(cpu: Cpu, fault: Fault, va: int, access: LoadStore | None) -> None:
 
 def _watch_repeats(cpu: Cpu, va: int, fsc: int) -> None:
     """An image whose vectors fault at once would run for ever without executing anything."""
+    if cpu.python_el2:
+        cpu.last_fault = _NO_FAULT
+        return
     key = (cpu.ctx.pc, va, fsc)
     if key != cpu.last_fault:
         cpu.last_fault, cpu.repeats = key, 0
         return
     cpu.repeats += 1
-    if cpu.repeats > _REPEATS and not cpu.python_el2:
+    if cpu.repeats > _REPEATS:
         cpu.die(f"exception loop: the abort at PC {cpu.ctx.pc:#x} for address {va:#x} never ends")

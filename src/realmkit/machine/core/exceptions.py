@@ -103,11 +103,12 @@ def target_of(cpu: Cpu) -> int:
 def to_software(cpu: Cpu, exc: ExceptionInfo, target: int) -> bool:
     """Give an exception to Python software: whether the context goes on at once."""
     ctx = cpu.ctx
+    kind, esr, far, hpfar = exc
     if target == 2:
-        ctx.write("ESR_EL2", exc.esr)
-        ctx.write("FAR_EL2", exc.far)
-        ctx.write("HPFAR_EL2", exc.hpfar)
-    _report(cpu, cpu.el(), target, exc.kind, exc.esr, exc.far)
+        # No engine holds EL2 registers of a context whose EL2 is Python software.
+        regs = ctx.regs
+        regs["ESR_EL2"], regs["FAR_EL2"], regs["HPFAR_EL2"] = esr, far, hpfar
+    _report(cpu, ctx.pstate >> 2 & 3, target, kind, esr, far)
     cpu.time += CHARGE_EXIT
     if cpu.services.trap(cpu, ctx, exc, target):
         return True
@@ -125,11 +126,9 @@ def to_el2(cpu: Cpu, esr: int, far: int = 0, hpfar: int = 0) -> bool:
 
 
 def _report(cpu: Cpu, source: int, target: int, kind: ExceptionKind, esr: int, far: int) -> None:
-    ctx = cpu.ctx
+    ctx, services, state = cpu.ctx, cpu.services, cpu.state
     x = tuple(ctx.x[:5]) if target == 3 else ()
-    cpu.services.history.append((cpu.time, cpu.index, cpu.state, source, target, kind, esr, far, ctx.pc, x))
-    events = cpu.services.events
+    services.history.append((cpu.time, cpu.index, state, source, target, kind, esr, far, ctx.pc, x))
+    events = services.events
     if events.active:
-        events.emit(
-            ExceptionTaken(cpu.time, cpu.index, cpu.state.name, source, target, kind.value, esr, far, cpu.ctx.pc)
-        )
+        events.emit(ExceptionTaken(cpu.time, cpu.index, state.name, source, target, kind.value, esr, far, ctx.pc))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.esr import Ec, make_esr
+from realmkit.arch.gic import GROUP0
 from realmkit.machine.context import CpuContext
 from realmkit.machine.core import exceptions
 from realmkit.machine.core.registers import HCR_FMO, HCR_IMO, HCR_TGE, HCR_VF, HCR_VI, HCR_VSE
@@ -19,13 +20,10 @@ _LINES: Final = HCR_VF | HCR_VI | HCR_VSE
 
 def wakes(cpu: Cpu, ctx: CpuContext) -> bool:
     """Whether an interrupt is pending that ends WFI."""
-    physical = cpu.services.physical
-    if physical.irq_pending() or physical.fiq_pending():
+    if cpu.services.physical.interrupted():
         return True
-    if ctx.ich.hcr & 1:
-        virtual = cpu.services.virtual(ctx)
-        if virtual.virq_pending() or virtual.vfiq_pending():
-            return True
+    if ctx.ich.hcr & 1 and cpu.services.virtual(ctx).signalled() is not None:
+        return True
     return bool(ctx.read("HCR_EL2") & _LINES)
 
 
@@ -61,13 +59,9 @@ def _take_one(cpu: Cpu) -> int | None:
         return waiting
     ctx = cpu.ctx
     if ctx.ich.hcr & 1:
-        virtual = cpu.services.virtual(ctx)
-        for kind, signal, mask in (
-            (ExceptionKind.FIQ, virtual.vfiq_pending(), _F),
-            (ExceptionKind.IRQ, virtual.virq_pending(), _I),
-        ):
-            if not signal:
-                continue
+        group = cpu.services.virtual(ctx).signalled()
+        if group is not None:
+            kind, mask = (ExceptionKind.FIQ, _F) if group == GROUP0 else (ExceptionKind.IRQ, _I)
             if not ctx.pstate & mask:
                 exceptions.enter(cpu, 1, kind)
                 cpu.resume()
@@ -80,6 +74,8 @@ def _take_one(cpu: Cpu) -> int | None:
 def _physical(cpu: Cpu) -> int | None:
     """Physical interrupts: what masks those that stay pending, None when one was taken."""
     physical = cpu.services.physical
+    if not physical.interrupted():
+        return 0
     ctx = cpu.ctx
     waiting = 0
     for kind, signal, mask, route in (
