@@ -18,6 +18,7 @@ from realmkit.rmm.state import Rec, UnprotectedAbort
 if TYPE_CHECKING:
     from realmkit.rmm.rmm import Rmm
 
+_SYNC: Final = ExceptionKind.SYNC
 _EC: Final = 0x3F << 26
 _WFX_EXIT: Final = _EC | 0b11  # TI
 _FETCH_EXIT: Final = _EC | ISS_DABT.mask("SET", "EA", "DFSC")
@@ -25,6 +26,10 @@ _DATA_EXIT: Final = _FETCH_EXIT | ISS_DABT.mask("FnV")
 """IL is left out at Unprotected IPAs too: it is 1 in every data abort without ISV, and Hosts expect these bits only."""
 _EMULATABLE_EXIT: Final = _DATA_EXIT | ISS_DABT.mask("ISV", "SAS", "SF", "WnR")
 _WNR: Final = ISS_DABT.mask("WnR")
+_SRT_SHIFT: Final = ISS_DABT.bits["SRT"][0]
+_SAS_SHIFT: Final = ISS_DABT.bits["SAS"][0]
+_OF_SIZE: Final = tuple((1 << (8 << size)) - 1 for size in range(4))
+"""By SAS: the bits of a register that the access moves."""
 _FSC: Final = ISS_DABT.mask("DFSC")
 _EXTERNAL: Final = frozenset({0x10, 0x13, 0x14, 0x15, 0x16, 0x17})
 _GRANULE_PROTECTION: Final = range(FSC_GPF_WALK - 1, FSC_GPF + 1)
@@ -42,20 +47,14 @@ def on_exception(rmm: "Rmm", port: El2Port, ctx: CpuContext, exc: ExceptionInfo)
     rec = rmm.running.get(port.index)
     if rec is None or rec.ctx is not ctx:
         raise InternalError("an exception of a context that no REC runs")
-    if exc.kind is ExceptionKind.IRQ:
-        leave(rmm, port, rec, ExitReason.IRQ)
-        return
-    if exc.kind is ExceptionKind.FIQ:
-        leave(rmm, port, rec, ExitReason.FIQ)
-        return
-    if exc.kind is ExceptionKind.SERROR:
-        _serror(rmm, port, rec, exc.esr)
+    if exc.kind is not _SYNC:
+        _asynchronous(rmm, port, rec, exc)
         return
     match exception_class(exc.esr):
-        case Ec.SMC64:
-            calls.on_smc(rmm, port, rec)
         case Ec.DABT_LOWER | Ec.IABT_LOWER:
             _abort(rmm, port, rec, exc)
+        case Ec.SMC64:
+            calls.on_smc(rmm, port, rec)
         case Ec.SYSREG:
             sysreg.on_access(rmm, port, rec, exc.esr)
         case Ec.WFX:
@@ -74,6 +73,15 @@ def on_exception(rmm: "Rmm", port: El2Port, ctx: CpuContext, exc: ExceptionInfo)
             leave(rmm, port, rec, ExitReason.SYNC)
 
 
+def _asynchronous(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
+    if exc.kind is ExceptionKind.IRQ:
+        leave(rmm, port, rec, ExitReason.IRQ)
+    elif exc.kind is ExceptionKind.FIQ:
+        leave(rmm, port, rec, ExitReason.FIQ)
+    else:
+        _serror(rmm, port, rec, exc.esr)
+
+
 def _serror(rmm: "Rmm", port: El2Port, rec: Rec, esr: int) -> None:
     """An asynchronous external abort: the Host's business, and the Realm's too if its state may be corrupt."""
     described = esr & (_SERROR_IDS | _FSC) == _SERROR_ASYNCHRONOUS
@@ -86,12 +94,13 @@ def _abort(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
     """Stage 2 aborts: the decision table of rec-run section 6.2, top to bottom."""
     ctx, realm, esr = rec.ctx, rec.realm, exc.esr
     fetch = exception_class(esr) == Ec.IABT_LOWER
-    if esr & _FSC in _EXTERNAL:
+    status = esr & _FSC
+    if status in _EXTERNAL:
         if ISS_DABT.get(esr, "SET") != _SET_RESTARTABLE:
             inject.external_abort(ctx, esr, exc.far)
         leave(rmm, port, rec, ExitReason.SYNC, esr=esr & (_FETCH_EXIT if fetch else _DATA_EXIT))
         return
-    if esr & _FSC in _GRANULE_PROTECTION:
+    if status in _GRANULE_PROTECTION:
         # A Host took back memory that it had mapped: the Realm has to live with it (RMM 1.0-rel0 A5.2.6).
         inject.external_abort(ctx, esr, exc.far)
         resume(rmm, port, rec)
@@ -116,9 +125,9 @@ def _abort(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
         leave(rmm, port, rec, ExitReason.SYNC, esr=esr & _DATA_EXIT, hpfar=exc.hpfar)
         return
     gprs: tuple[int, ...] = ()
-    source = ISS_DABT.get(esr, "SRT")
+    source = esr >> _SRT_SHIFT & 31
     if esr & _WNR and source != 31:
-        gprs = (ctx.x[source] & ((1 << (8 << ISS_DABT.get(esr, "SAS"))) - 1),)
+        gprs = (ctx.x[source] & _OF_SIZE[esr >> _SAS_SHIFT & 3],)
     leave(
         rmm,
         port,

@@ -15,7 +15,11 @@ from realmkit.rmm.state import Rec
 if TYPE_CHECKING:
     from realmkit.rmm.rmm import Rmm
 
+_REC_ENTER: Final = int(Rmi.REC_ENTER)
+_NS: Final = Pas.NS
+_SIZE: Final = RecExit.SIZE
 _ENABLE, _IMASK, _ISTATUS = 1, 2, 4
+_ASSERTED: Final = _ENABLE | _ISTATUS
 _SYNDROME: Final = struct.Struct("<3Q")
 _GPRS: Final = tuple(struct.Struct(f"<{count}Q") for count in range(32))
 _GIC: Final = struct.Struct("<19Q")
@@ -42,7 +46,7 @@ def leave(
     fault at the record is the condition ``run_pas`` of RMI_REC_ENTER: the Realm has run all the same.
     """
     ctx = rec.ctx
-    record = bytearray(RecExit.SIZE)
+    record = bytearray(_SIZE)
     record[0] = reason
     if esr:
         _SYNDROME.pack_into(record, 0x100, esr, far, hpfar)
@@ -50,8 +54,9 @@ def leave(
         _GPRS[len(gprs)].pack_into(record, 0x200, *gprs)
     _GIC.pack_into(record, 0x300, *lists.save(ctx.ich))
     now = port.now()
-    _TIMERS.pack_into(record, 0x400, *_timers(ctx, now))
-    rec.timer_masks = _asserted(ctx, now)
+    timers = _timers(ctx, now)
+    _TIMERS.pack_into(record, 0x400, *timers)
+    rec.timer_masks = (CNTPMASK if timers[0] == _ASSERTED else 0) | (CNTVMASK if timers[2] == _ASSERTED else 0)
     request = rec.ripas
     if request is not None:
         _RIPAS.pack_into(record, 0x500, request.addr, request.top, request.value)
@@ -62,9 +67,9 @@ def leave(
     if port.events.active:
         fields = RecExit.unpack(bytes(record)).describe() if port.events.detailed else {}
         port.events.emit(RecExited(now, port.index, rec.pa, reason.name, fields))
-    command, arguments = rmm.commands[Rmi.REC_ENTER], (rec.pa, rec.run_ptr)
+    command, arguments = rmm.commands[_REC_ENTER], (rec.pa, rec.run_ptr)
     try:
-        port.bus.write(Pas.NS, rec.run_ptr + REC_EXIT_OFFSET, bytes(record))
+        port.bus.write(_NS, rec.run_ptr + REC_EXIT_OFFSET, bytes(record))
     except (GranuleProtectionFault, ExternalAbort):
         complete(rmm, port, command, arguments, pack_status(Status.ERROR_INPUT), (), "run_pas")
         return

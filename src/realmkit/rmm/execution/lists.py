@@ -19,7 +19,9 @@ _INVALID_BITS: Final = (~ICH_LR.mask("vINTID", "EOI", "Priority", "Group", "Stat
 """HW, pINTID except its EOI bit, RES0 bits, and priority bits that are not implemented."""
 _PENDING: Final = 1
 _UNUSED: Final = (0,) * (16 - LIST_REGISTERS)
-_EMPTY: Final = (0,) * LIST_REGISTERS
+_NONE_IN_USE: Final = [0] * LIST_REGISTERS
+_NOTHING: Final = (0,) * 18
+"""gicv3_hcr, gicv3_lrs and gicv3_misr while no list register is in use and nothing is enabled."""
 
 
 def is_valid(hcr: int, lrs: Sequence[int]) -> bool:
@@ -30,7 +32,7 @@ def is_valid(hcr: int, lrs: Sequence[int]) -> bool:
     if hcr & ~GICV3_HCR_HOST_MASK:
         return False
     used = lrs[:LIST_REGISTERS]
-    if used == _EMPTY:
+    if not any(used):
         return True
     seen: set[int] = set()
     for value in used:
@@ -53,9 +55,10 @@ def load(ich: IchState, hcr: int, lrs: Sequence[int]) -> None:
 
 def save(ich: IchState) -> tuple[int, ...]:
     """gicv3_hcr, the 16 gicv3_lrs, gicv3_misr and gicv3_vmcr of an exit; the virtual interface is off afterwards."""
-    values = (ich.hcr & _EXIT_HCR, *ich.lr[:LIST_REGISTERS], *_UNUSED, misr(ich), ich.vmcr)
+    hcr, used = ich.hcr & _EXIT_HCR, ich.lr[:LIST_REGISTERS]
+    values = _NOTHING if not hcr and used == _NONE_IN_USE else (hcr, *used, *_UNUSED, misr(ich))
     ich.hcr = 0
-    return values
+    return *values, ich.vmcr
 
 
 def misr(ich: IchState) -> int:

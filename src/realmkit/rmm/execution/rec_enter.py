@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.esr import ISS_DABT
 from realmkit.arch.events import RecEntered
+from realmkit.arch.gic import LIST_REGISTERS
 from realmkit.arch.pas import Pas
 from realmkit.arch.rmi import (
     ENTER_EMUL_MMIO,
@@ -32,13 +33,20 @@ from realmkit.rmm.state import RealmState, Rec, Refusal
 if TYPE_CHECKING:
     from realmkit.rmm.rmm import Rmm
 
-_GPRS_AND_GIC: Final = struct.Struct("<31Q8x17Q")
-"""RmiRecEnter from gprs to gicv3_lrs."""
+_FLAGS: Final = struct.Struct("<Q")
+_GPRS: Final = struct.Struct("<31Q")
 _GPRS_OFFSET: Final = 0x200
-_ENTER_END: Final = 0x388
-_HOST_CALL_GPRS: Final = struct.Struct("<31Q")
+_GIC: Final = struct.Struct(f"<{1 + LIST_REGISTERS}Q")
+"""gicv3_hcr and those of gicv3_lrs that are implemented."""
+_GIC_OFFSET: Final = 0x300
+_ENTER_END: Final = _GIC_OFFSET + _GIC.size
 _HOST_CALL_GPRS_OFFSET: Final = 8
 _SUCCESS: Final = int(RsiStatus.SUCCESS)
+_WNR: Final = ISS_DABT.mask("WnR")
+_SSE: Final = ISS_DABT.mask("SSE")
+_SF: Final = ISS_DABT.mask("SF")
+_SRT_SHIFT: Final = ISS_DABT.bits["SRT"][0]
+_SAS_SHIFT: Final = ISS_DABT.bits["SAS"][0]
 
 
 def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
@@ -58,9 +66,8 @@ def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
         raise Refusal("rec_runnable", Status.ERROR_REC)
     if found.psci_pending is not None:
         raise Refusal("rec_psci", Status.ERROR_REC)
-    flags = int.from_bytes(page[:8], "little")
-    values = _GPRS_AND_GIC.unpack_from(page, _GPRS_OFFSET)
-    gprs, hcr, lrs = values[:31], values[31], values[32:]
+    (flags,) = _FLAGS.unpack_from(page)
+    hcr, *lrs = _GIC.unpack_from(page, _GIC_OFFSET)
     if not lists.is_valid(hcr, lrs):
         raise Refusal("rec_gicv3", Status.ERROR_REC)
     abort = found.unprotected_abort
@@ -73,15 +80,15 @@ def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
     rmm.running[port.index] = found
     ctx = found.ctx
     if abort is not None:
-        _complete_abort(found, flags, gprs[0])
+        _complete_abort(found, flags, *_FLAGS.unpack_from(page, _GPRS_OFFSET))
     if found.ripas is not None:
         _complete_ripas(found, flags)
     lists.load(ctx.ich, hcr, lrs)
-    if port.events.active:
+    if port.events.detailed:
         port.events.emit(RecEntered(port.now(), port.index, rec))
     if found.host_call_ipa is not None:
         try:
-            _complete_host_call(port, found, found.host_call_ipa, gprs)
+            _complete_host_call(port, found, found.host_call_ipa, _GPRS.unpack_from(page, _GPRS_OFFSET))
         except memory.NotMappedError as missing:
             memory.leave_for_page(rmm, port, found, missing)
             return
@@ -103,13 +110,13 @@ def _complete_abort(rec: Rec, flags: int, value: int) -> None:
     if not flags & ENTER_EMUL_MMIO:
         return
     esr = abort.esr
-    target = ISS_DABT.get(esr, "SRT")
-    if not ISS_DABT.get(esr, "WnR") and target != 31:
-        bits = 8 << ISS_DABT.get(esr, "SAS")
+    target = esr >> _SRT_SHIFT & 31
+    if not esr & _WNR and target != 31:
+        bits = 8 << (esr >> _SAS_SHIFT & 3)
         value &= (1 << bits) - 1
-        if ISS_DABT.get(esr, "SSE") and value >> (bits - 1):
+        if esr & _SSE and value >> (bits - 1):
             value |= MASK64 & ~((1 << bits) - 1)
-        if not ISS_DABT.get(esr, "SF"):
+        if not esr & _SF:
             value &= 0xFFFF_FFFF
         ctx.x[target] = value
     ctx.pc = ctx.pc + 4 & MASK64
@@ -131,7 +138,7 @@ def _complete_host_call(port: El2Port, rec: Rec, ipa: int, gprs: tuple[int, ...]
     except memory.EmptyError:
         pass
     else:
-        port.bus.write(Pas.REALM, where + _HOST_CALL_GPRS_OFFSET, _HOST_CALL_GPRS.pack(*gprs))
+        port.bus.write(Pas.REALM, where + _HOST_CALL_GPRS_OFFSET, _GPRS.pack(*gprs))
     rec.host_call_ipa = None
     rec.ctx.x[0:4] = [_SUCCESS, 0, 0, 0]
 
