@@ -21,6 +21,10 @@ IFLS = RegisterTable("UARTIFLS", TXIFLSEL=(0, 2), RXIFLSEL=(3, 5))
 INTERRUPTS = RegisterTable("UARTRIS", RX=(4, 4), TX=(5, 5), RT=(6, 6))
 
 _RX, _TX, _RT = (INTERRUPTS.mask(name) for name in ("RX", "TX", "RT"))
+_IDLE = FR.make(TXFE=1, RXFE=1)
+"""UARTFR while nothing has been received."""
+_RECEIVES, _TRANSMITS, _LOOPBACK = CR.mask("UARTEN", "RXE"), CR.mask("UARTEN", "TXE"), CR.mask("LBE")
+_FEN = LCR_H.mask("FEN")
 _FIFO_DEPTH = 32
 _BREAK = 1 << 10
 _RX_TRIGGERS = (4, 8, 16, 24, 28)
@@ -89,7 +93,9 @@ class Pl011:
             return self._take()
         if offset == _FR:
             waiting = self._waiting()
-            return FR.make(TXFE=1, RXFE=int(not waiting), RXFF=int(waiting == self._depth()))
+            if not waiting:
+                return _IDLE
+            return FR.make(TXFE=1, RXFF=int(waiting == self._depth()))
         if offset == _RIS:
             return self._ris
         if offset == _MIS:
@@ -112,12 +118,12 @@ class Pl011:
 
     # ---- FIFOs ----
 
-    def _enabled(self, direction: str) -> bool:
-        control = self._registers[_CR]
-        return bool(CR.get(control, "UARTEN") and CR.get(control, direction))
+    def _enabled(self, direction: int) -> bool:
+        """Whether the UART is enabled, with its transmitter or its receiver."""
+        return self._registers[_CR] & direction == direction
 
     def _depth(self) -> int:
-        return _FIFO_DEPTH if LCR_H.get(self._registers[_LCR_H], "FEN") else 1
+        return _FIFO_DEPTH if self._registers[_LCR_H] & _FEN else 1
 
     def _trigger(self) -> int:
         select = IFLS.get(self._registers[_IFLS], "RXIFLSEL")
@@ -125,7 +131,7 @@ class Pl011:
 
     def _waiting(self) -> int:
         """Characters in the receive FIFO: the head of what has been sent to us."""
-        return min(len(self._input), self._depth()) if self._enabled("RXE") else 0
+        return min(len(self._input), self._depth()) if self._input and self._enabled(_RECEIVES) else 0
 
     def _receive(self) -> None:
         """Receive interrupts for the present level of the FIFO.
@@ -148,9 +154,9 @@ class Pl011:
         return character
 
     def _transmit(self, character: int) -> None:
-        if not self._enabled("TXE"):
+        if not self._enabled(_TRANSMITS):
             return
-        if CR.get(self._registers[_CR], "LBE"):
+        if self._registers[_CR] & _LOOPBACK:
             self._input.append(character)
             self._receive()
         else:

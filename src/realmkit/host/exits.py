@@ -9,9 +9,19 @@ from realmkit.machine.port import Bus
 
 _ENTER = struct.Struct("<31Q8xQ16Q")
 _EXIT = 0x800
+_EXIT_END = 0x602
+_NS = Pas.NS
+_NO_GPRS = (0,) * 31
+_NO_LISTS = (0,) * 16
+_GPRS_PLACE = slice(0x200, 0x2F8)
+_LISTS_PLACE = slice(0x308, 0x388)
+_ZERO_GPRS = bytes(248)
+_ZERO_LISTS = bytes(128)
 _SYNDROME = struct.Struct("<3Q")
 _GPRS = struct.Struct("<31Q")
-_GIC = struct.Struct("<Q16QQQ")
+_LISTS = struct.Struct("<16Q")
+_WORD = struct.Struct("<Q")
+_PAIR = struct.Struct("<2Q")
 _TIMERS = struct.Struct("<4Q")
 _RIPAS = struct.Struct("<QQB")
 _CTL, _CTL_ENABLE = 0b111, 0b001
@@ -54,35 +64,32 @@ class Exit(NamedTuple):
 
     def next_timer(self) -> int | None:
         """Tick at which a timer of the VCPU will assert its interrupt; None if none will."""
-        deadlines = [
-            cval
-            for ctl, cval in ((self.cntv_ctl, self.cntv_cval), (self.cntp_ctl, self.cntp_cval))
-            if ctl & _CTL == _CTL_ENABLE
-        ]
-        return min(deadlines) if deadlines else None
+        virtual = self.cntv_cval if self.cntv_ctl & _CTL == _CTL_ENABLE else None
+        physical = self.cntp_cval if self.cntp_ctl & _CTL == _CTL_ENABLE else None
+        if virtual is None or physical is None:
+            return physical if virtual is None else virtual
+        return min(virtual, physical)
 
 
 def write_enter(bus: Bus, run: int, flags: int, gprs: tuple[int, ...], hcr: int, lrs: tuple[int, ...]) -> None:
     """Fill RmiRecEnter: 31 registers, ICH_HCR bits, 16 list registers."""
-    bus.write64(Pas.NS, run, flags)
-    bus.write(Pas.NS, run + 0x200, _ENTER.pack(*gprs, hcr, *lrs))
+    bus.write64(_NS, run, flags)
+    bus.write(_NS, run + 0x200, _ENTER.pack(*gprs, hcr, *lrs))
 
 
 def read_exit(bus: Bus, run: int) -> Exit:
-    """Read RmiRecExit."""
-    page = bus.read(Pas.NS, run + _EXIT, 0x800)
-    gic = _GIC.unpack_from(page, 0x300)
-    imm = page[0x600] | page[0x601] << 8
+    """Read RmiRecExit. Most records have no list registers in use and few registers: zeros are not taken apart."""
+    page = bus.read(_NS, run + _EXIT, _EXIT_END)
     return Exit._make(
         (
             page[0],
             *_SYNDROME.unpack_from(page, 0x100),
-            _GPRS.unpack_from(page, 0x200),
-            gic[0],
-            gic[1:17],
-            *gic[17:],
+            _NO_GPRS if page[_GPRS_PLACE] == _ZERO_GPRS else _GPRS.unpack_from(page, 0x200),
+            *_WORD.unpack_from(page, 0x300),
+            _NO_LISTS if page[_LISTS_PLACE] == _ZERO_LISTS else _LISTS.unpack_from(page, 0x308),
+            *_PAIR.unpack_from(page, 0x388),
             *_TIMERS.unpack_from(page, 0x400),
             *_RIPAS.unpack_from(page, 0x500),
-            imm,
+            page[0x600] | page[0x601] << 8,
         )
     )

@@ -26,7 +26,10 @@ _EOI: Final = ICH_LR.mask("EOI")
 _STATE: Final = ICH_LR.mask("State")
 _STATE_SHIFT: Final = 62
 _TIMER_ASSERTED: Final = 0b101
+_CNTV: Final = 1 << PPI_CNTV
+_CNTP: Final = 1 << PPI_CNTP
 _NO_REGISTERS: Final = (0,) * 16
+_ALL_FREE: Final = [None] * LIST_REGISTERS
 _RESERVED: Final = _NO_REGISTERS[LIST_REGISTERS:]
 
 
@@ -50,6 +53,8 @@ class ListRegisters:
         While more is pending than fits, the underflow interrupt brings the VCPU back as soon as there is room.
         """
         gic, vcpu, values = self._gic, self._vcpu, self._values
+        if self._held == _ALL_FREE and gic.highest_pending(vcpu) is None:
+            return 0, _NO_REGISTERS
         for n, intid in enumerate(self._held):
             # What the guest handles just now and is signalled again: only edges can wait behind themselves.
             if intid is not None and gic.take_latched(vcpu, intid):
@@ -75,6 +80,8 @@ class ListRegisters:
         """Take the list registers and ICH_VMCR of an exit."""
         gic, vcpu = self._gic, self._vcpu
         self._vmcr = vmcr
+        if self._held == _ALL_FREE:
+            return
         for n, intid in enumerate(self._held):
             if intid is None:
                 continue
@@ -102,5 +109,7 @@ class ListRegisters:
 
 def drive_timers(gic: Gicv3, vcpu: int, cntv_ctl: int, cntp_ctl: int) -> None:
     """Timer state of an exit becomes the level of the timer PPIs."""
-    gic.set_ppi(vcpu, PPI_CNTV, cntv_ctl & 7 == _TIMER_ASSERTED)
-    gic.set_ppi(vcpu, PPI_CNTP, cntp_ctl & 7 == _TIMER_ASSERTED)
+    levels = _CNTV if cntv_ctl & 7 == _TIMER_ASSERTED else 0
+    if cntp_ctl & 7 == _TIMER_ASSERTED:
+        levels |= _CNTP
+    gic.set_ppis(vcpu, _CNTV | _CNTP, levels)

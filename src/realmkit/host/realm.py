@@ -62,17 +62,15 @@ class HostRealm:
     empty: Intervals = field(default_factory=Intervals)
     """Parts of RAM that the Realm has made RIPAS EMPTY: what it shares."""
     params: int = 0
+    unprotected_base: int = field(init=False)
+    """First Unprotected IPA."""
     _withheld: set[int] = field(default_factory=set)
     """Pages that were reclaimed: they come back only when the Realm itself asks for them."""
     _backing: Backing = field(init=False)
 
     def __post_init__(self) -> None:
+        self.unprotected_base = 1 << (self.config.ipa_width - 1)
         self._backing = Backing(self.memory)
-
-    @property
-    def unprotected_base(self) -> int:
-        """First Unprotected IPA."""
-        return 1 << (self.config.ipa_width - 1)
 
     # ---- construction ----
 
@@ -204,7 +202,10 @@ class HostRealm:
 
     def in_ram(self, ipa: int) -> bool:
         """Whether a Protected IPA is RAM by the plan."""
-        return any(base <= ipa < top for base, top in self.ram)
+        for base, top in self.ram:  # noqa: SIM110 - on the way of every access to a device
+            if base <= ipa < top:
+                return True
+        return False
 
     def provide(self, ipa: int) -> bool:
         """Memory on demand for the page at ``ipa``, and for its neighbours that have none yet.

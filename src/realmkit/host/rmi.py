@@ -5,6 +5,7 @@ its arguments, the status and the condition that failed; :meth:`RmiClient.call` 
 expect refusals.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,6 +55,15 @@ class RmiResult(NamedTuple):
 _OK = ReturnCode(Status.SUCCESS, 0)
 
 
+def _result(x: Sequence[int]) -> RmiResult:
+    """The registers of a command that was not successful."""
+    try:
+        code = ReturnCode.unpack(x[0])
+    except ValueError:
+        code = None
+    return RmiResult(code, x[1], x[2], x[3], x[4])
+
+
 class RmiClient:
     """RMI of one PE."""
 
@@ -64,23 +74,23 @@ class RmiClient:
     def call(self, command: Rmi, *arguments: int) -> RmiResult:
         """Execute a command whatever its result."""
         x = self._smc(command, *arguments)
-        if x[0] == 0:
-            return RmiResult(_OK, x[1], x[2], x[3], x[4])
-        try:
-            code = ReturnCode.unpack(x[0])
-        except ValueError:
-            code = None
-        return RmiResult(code, x[1], x[2], x[3], x[4])
+        return _result(x) if x[0] else RmiResult(_OK, x[1], x[2], x[3], x[4])
 
     def error(self, command: Rmi, arguments: tuple[int, ...], result: RmiResult) -> RmiError:
         """The exception for a refusal that nobody expected."""
         return RmiError(command, arguments, result.code, self.port.refusal)
 
     def _do(self, command: Rmi, *arguments: int) -> RmiResult:
-        result = self.call(command, *arguments)
-        if not result.success:
+        x = self._smc(command, *arguments)
+        if x[0] and not (result := _result(x)).success:
             raise self.error(command, arguments, result)
-        return result
+        return RmiResult(_OK, x[1], x[2], x[3], x[4])
+
+    def _plain(self, command: Rmi, *arguments: int) -> None:
+        """A command without outputs that nobody expects to be refused."""
+        x = self._smc(command, *arguments)
+        if x[0] and not (result := _result(x)).success:
+            raise self.error(command, arguments, result)
 
     def version(self, requested: int) -> tuple[int, int]:
         """RMI_VERSION: (lower, higher) supported revision."""
@@ -93,11 +103,11 @@ class RmiClient:
 
     def granule_delegate(self, addr: int) -> None:
         """RMI_GRANULE_DELEGATE."""
-        self._do(Rmi.GRANULE_DELEGATE, addr)
+        self._plain(Rmi.GRANULE_DELEGATE, addr)
 
     def granule_undelegate(self, addr: int) -> None:
         """RMI_GRANULE_UNDELEGATE."""
-        self._do(Rmi.GRANULE_UNDELEGATE, addr)
+        self._plain(Rmi.GRANULE_UNDELEGATE, addr)
 
     def realm_create(self, rd: int, params_ptr: int) -> None:
         """RMI_REALM_CREATE."""
@@ -125,11 +135,11 @@ class RmiClient:
 
     def rec_enter(self, rec: int, run_ptr: int) -> None:
         """RMI_REC_ENTER: returns when the REC exits."""
-        self._do(Rmi.REC_ENTER, rec, run_ptr)
+        self._plain(Rmi.REC_ENTER, rec, run_ptr)
 
     def data_create(self, rd: int, data: int, ipa: int, src: int, flags: int) -> None:
         """RMI_DATA_CREATE."""
-        self._do(Rmi.DATA_CREATE, rd, data, ipa, src, flags)
+        self._plain(Rmi.DATA_CREATE, rd, data, ipa, src, flags)
 
     def data_create_unknown(self, rd: int, data: int, ipa: int) -> RmiResult:
         """RMI_DATA_CREATE_UNKNOWN; an RTT status is returned, not raised."""
@@ -176,7 +186,10 @@ class RmiClient:
         self._do(Rmi.PSCI_COMPLETE, calling_rec, target_rec, unsigned(status))
 
     def _expect_rtt(self, command: Rmi, *arguments: int) -> RmiResult:
-        result = self.call(command, *arguments)
+        x = self._smc(command, *arguments)
+        if not x[0]:
+            return RmiResult(_OK, x[1], x[2], x[3], x[4])
+        result = _result(x)
         if not result.success and result.rtt_level() is None:
             raise self.error(command, arguments, result)
         return result

@@ -21,6 +21,12 @@ from realmkit.host.guest import GuestDevices
 from realmkit.host.interrupts import ListRegisters, drive_timers
 
 _NO_GPRS: Final = (0,) * 31
+_OTHER_GPRS: Final = _NO_GPRS[1:]
+_SYNC: Final = int(ExitReason.SYNC)
+_STATUS: Final = ISS_DABT.mask("DFSC")
+_WNR: Final = ISS_DABT.mask("WnR")
+_ISV: Final = ISS_DABT.mask("ISV")
+_SAS_SHIFT: Final = ISS_DABT.bits["SAS"][0]
 _PSCI_OFF: Final = frozenset({psci.SYSTEM_OFF, psci.SYSTEM_RESET})
 _PSCI_SUSPEND: Final = frozenset({psci.CPU_SUSPEND, psci.CPU_SUSPEND_32})
 _PSCI_ON: Final = frozenset({psci.CPU_ON, psci.CPU_ON_32})
@@ -144,7 +150,7 @@ class RunningGuest(ABC):
         for exit_hook in self.after_exit:
             exit_hook(self, vcpu, record)
         reason = record.reason
-        if reason == ExitReason.SYNC:
+        if reason == _SYNC:
             self._serve_sync(vcpu, record)
         elif reason in (ExitReason.IRQ, ExitReason.FIQ):
             return True
@@ -166,12 +172,12 @@ class RunningGuest(ABC):
 
     def _serve_sync(self, vcpu: Vcpu, record: Exit) -> None:
         match exception_class(record.esr):
+            case Ec.DABT_LOWER | Ec.IABT_LOWER:
+                self._serve_abort(vcpu, record)
             case Ec.WFX:
                 vcpu.wait()
             case Ec.SYSREG:
                 self._serve_register(vcpu, record)
-            case Ec.DABT_LOWER | Ec.IABT_LOWER:
-                self._serve_abort(vcpu, record)
             case other:
                 raise GuestFailedError(f"{self.name} left with an exception that nobody serves, class {other:#x}")
 
@@ -185,7 +191,7 @@ class RunningGuest(ABC):
             self.devices.gic.send_sgi(vcpu.index, record.gprs[0], group)
 
     def _serve_abort(self, vcpu: Vcpu, record: Exit) -> None:
-        if ISS_DABT.get(record.esr, "DFSC") in _EXTERNAL_ABORTS:
+        if record.esr & _STATUS in _EXTERNAL_ABORTS:
             return  # the guest has been told of it
         address = self.serve_fault(record.fault_ipa)
         if address is not None:
@@ -194,9 +200,9 @@ class RunningGuest(ABC):
     def _serve_device(self, vcpu: Vcpu, record: Exit, address: int) -> None:
         """MMIO emulation; an access to nothing takes a synchronous external abort."""
         esr = record.esr
-        size = 1 << ISS_DABT.get(esr, "SAS")
-        write = bool(ISS_DABT.get(esr, "WnR"))
-        window = self.devices.find(address, size) if ISS_DABT.get(esr, "ISV") else None
+        size = 1 << (esr >> _SAS_SHIFT & 3)
+        write = esr & _WNR
+        window = self.devices.find(address, size) if esr & _ISV else None
         if window is None:
             way = "write to" if write else "read from"
             self.devices.remark(f"{way} guest address {address:#x}, where no device is")
@@ -207,7 +213,7 @@ class RunningGuest(ABC):
         if write:
             window.device.write(offset, size, record.gprs[0] & mask)
         else:
-            vcpu.gprs = (window.device.read(offset, size) & mask, *_NO_GPRS[1:])
+            vcpu.gprs = (window.device.read(offset, size) & mask, *_OTHER_GPRS)
         vcpu.flags |= ENTER_EMUL_MMIO
 
     def _serve_psci(self, vcpu: Vcpu, record: Exit) -> None:
