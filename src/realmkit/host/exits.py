@@ -7,23 +7,26 @@ from realmkit.arch.pas import Pas
 from realmkit.arch.rmi import ExitReason
 from realmkit.machine.port import Bus
 
-_ENTER = struct.Struct("<31Q8xQ16Q")
+_ENTER = struct.Struct("<Q 504x 31Q 8x Q 16Q")
+_PLAIN_ENTER = struct.Struct("<Q 504x Q 248x Q 128x")
+"""The same while only the first register and no list register is in use."""
 _EXIT = 0x800
 _EXIT_END = 0x602
-_NS = Pas.NS
-_NO_GPRS = (0,) * 31
-_NO_LISTS = (0,) * 16
-_GPRS_PLACE = slice(0x200, 0x2F8)
-_LISTS_PLACE = slice(0x308, 0x388)
-_ZERO_GPRS = bytes(248)
-_ZERO_LISTS = bytes(128)
+_PLAIN_EXIT = struct.Struct("<B 255x 3Q 232x Q 384x 2Q 104x 4Q")
 _SYNDROME = struct.Struct("<3Q")
 _GPRS = struct.Struct("<31Q")
-_LISTS = struct.Struct("<16Q")
-_WORD = struct.Struct("<Q")
-_PAIR = struct.Struct("<2Q")
+_GIC = struct.Struct("<Q16QQQ")
 _TIMERS = struct.Struct("<4Q")
 _RIPAS = struct.Struct("<QQB")
+_NS = Pas.NS
+_NO_GPRS = (0,) * 31
+_OTHER_GPRS = _NO_GPRS[1:]
+_NO_LISTS = (0,) * 16
+_GPRS_AND_LISTS = slice(0x208, 0x388)
+"""From the second register to the last list register."""
+_ZERO_GPRS_AND_LISTS = bytes(0x180)
+_RIPAS_AND_IMM = slice(0x500, _EXIT_END)
+_ZERO_RIPAS_AND_IMM = bytes(0x102)
 _CTL, _CTL_ENABLE = 0b111, 0b001
 """ENABLE without IMASK and ISTATUS."""
 
@@ -73,21 +76,28 @@ class Exit(NamedTuple):
 
 def write_enter(bus: Bus, run: int, flags: int, gprs: tuple[int, ...], hcr: int, lrs: tuple[int, ...]) -> None:
     """Fill RmiRecEnter: 31 registers, ICH_HCR bits, 16 list registers."""
-    bus.write64(_NS, run, flags)
-    bus.write(_NS, run + 0x200, _ENTER.pack(*gprs, hcr, *lrs))
+    if lrs == _NO_LISTS and gprs[1:] == _OTHER_GPRS:
+        bus.write(_NS, run, _PLAIN_ENTER.pack(flags, gprs[0], hcr))
+    else:
+        bus.write(_NS, run, _ENTER.pack(flags, *gprs, hcr, *lrs))
 
 
 def read_exit(bus: Bus, run: int) -> Exit:
-    """Read RmiRecExit. Most records have no list registers in use and few registers: zeros are not taken apart."""
+    """Read RmiRecExit. Most have nothing but a syndrome, one register and timers: zeros are not taken apart."""
     page = bus.read(_NS, run + _EXIT, _EXIT_END)
+    if page[_GPRS_AND_LISTS] == _ZERO_GPRS_AND_LISTS and page[_RIPAS_AND_IMM] == _ZERO_RIPAS_AND_IMM:
+        reason, esr, far, hpfar, gpr, misr, vmcr, *timers = _PLAIN_EXIT.unpack_from(page)
+        gprs = (gpr, *_OTHER_GPRS) if gpr else _NO_GPRS
+        return Exit(reason, esr, far, hpfar, gprs, 0, _NO_LISTS, misr, vmcr, *timers, 0, 0, 0, 0)
+    gic = _GIC.unpack_from(page, 0x300)
     return Exit._make(
         (
             page[0],
             *_SYNDROME.unpack_from(page, 0x100),
-            _NO_GPRS if page[_GPRS_PLACE] == _ZERO_GPRS else _GPRS.unpack_from(page, 0x200),
-            *_WORD.unpack_from(page, 0x300),
-            _NO_LISTS if page[_LISTS_PLACE] == _ZERO_LISTS else _LISTS.unpack_from(page, 0x308),
-            *_PAIR.unpack_from(page, 0x388),
+            _GPRS.unpack_from(page, 0x200),
+            gic[0],
+            gic[1:17],
+            *gic[17:],
             *_TIMERS.unpack_from(page, 0x400),
             *_RIPAS.unpack_from(page, 0x500),
             page[0x600] | page[0x601] << 8,

@@ -272,17 +272,17 @@ class NonSecurePort(_Port):
         """Execute SMC; suspends the Host while a REC runs."""
         if len(args) > 7:
             raise RealmkitError(f"an SMC passes at most X1-X7, got {len(args)} arguments")
-        pe = self._pe
-        self.charge(self._machine.smc_charge)
+        pe, machine = self._pe, self._machine
+        pe.cpu.time += machine.smc_charge
         realm_port = pe.realm_port
         realm_port.refusal = None
         result = pe.smc(NS, (fid, *args, *_REST[len(args)]))
         while result is None:
-            self._machine.scheduler.suspend(pe)
+            machine.scheduler.suspend(pe)
             result = pe.take_result()
         self.refusal = realm_port.refusal
-        if self._machine.contended:
-            self._machine.scheduler.give_way(pe)
+        if machine.contended:
+            machine.scheduler.give_way(pe)
         return tuple(result)
 
     def enter(self, ctx: CpuContext) -> None:

@@ -68,7 +68,8 @@ class GranuleTracker:
         """
         if pa in self._states:
             raise Refusal(f"{name}_pas", Status.ERROR_INPUT)
-        self._require_address(pa, name)
+        if pa & GRANULE_MASK or not self.is_delegable(pa):
+            self._require_address(pa, name)
 
     def read_ns(self, port: El2Port, pa: int, name: str, size: int = GRANULE_SIZE) -> bytes:
         """Copy a Non-secure buffer, once, so that the Host cannot change it between check and use.

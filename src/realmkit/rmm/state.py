@@ -92,14 +92,12 @@ class Realm:
     page_table: int = 0
     unprotected_base: int = field(init=False)
     """First Unprotected IPA."""
+    ipa_top: int = field(init=False)
+    """First address outside the IPA space."""
 
     def __post_init__(self) -> None:
         self.unprotected_base = 1 << (self.ipa_width - 1)
-
-    @property
-    def ipa_top(self) -> int:
-        """First address outside the IPA space."""
-        return 1 << self.ipa_width
+        self.ipa_top = 1 << self.ipa_width
 
     def is_protected(self, ipa: int, size: int = 1) -> bool:
         """Whether the whole of [ipa, ipa + size) is Protected."""

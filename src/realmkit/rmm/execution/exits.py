@@ -10,16 +10,17 @@ from realmkit.machine.port import CpuContext, El2Port, ExternalAbort, GranulePro
 from realmkit.rmm.dispatch import complete
 from realmkit.rmm.execution import lists
 from realmkit.rmm.execution.registers import CNTPMASK, CNTVMASK
-from realmkit.rmm.state import Rec
+from realmkit.rmm.state import Rec, RipasRequest
 
 if TYPE_CHECKING:
     from realmkit.rmm.rmm import Rmm
 
 _REC_ENTER: Final = int(Rmi.REC_ENTER)
 _NS: Final = Pas.NS
-_SIZE: Final = RecExit.SIZE
 _ENABLE, _IMASK, _ISTATUS = 1, 2, 4
 _ASSERTED: Final = _ENABLE | _ISTATUS
+_PLAIN: Final = struct.Struct("<Q 248x 3Q 232x Q 392x Q 104x 4Q 992x")
+"""RmiRecExit of most exits: reason, syndrome, one register, ICH_VMCR and timers, and all the rest is zero."""
 _SYNDROME: Final = struct.Struct("<3Q")
 _GPRS: Final = tuple(struct.Struct(f"<{count}Q") for count in range(32))
 _GIC: Final = struct.Struct("<19Q")
@@ -46,34 +47,49 @@ def leave(
     fault at the record is the condition ``run_pas`` of RMI_REC_ENTER: the Realm has run all the same.
     """
     ctx = rec.ctx
-    record = bytearray(_SIZE)
-    record[0] = reason
-    if esr:
-        _SYNDROME.pack_into(record, 0x100, esr, far, hpfar)
-    if gprs:
-        _GPRS[len(gprs)].pack_into(record, 0x200, *gprs)
-    _GIC.pack_into(record, 0x300, *lists.save(ctx.ich))
+    ich, request = ctx.ich, rec.ripas
     now = port.now()
     timers = _timers(ctx, now)
-    _TIMERS.pack_into(record, 0x400, *timers)
+    if len(gprs) > 1 or imm or request is not None or lists.are_used(ich):
+        record = _any_record(reason, (esr, far, hpfar), gprs, lists.save(ich), timers, request, imm)
+    else:
+        record = _PLAIN.pack(reason, esr, far, hpfar, gprs[0] if gprs else 0, ich.vmcr, *timers)
+        lists.switch_off(ich)
     rec.timer_masks = (CNTPMASK if timers[0] == _ASSERTED else 0) | (CNTVMASK if timers[2] == _ASSERTED else 0)
-    request = rec.ripas
-    if request is not None:
-        _RIPAS.pack_into(record, 0x500, request.addr, request.top, request.value)
-    if imm:
-        _IMM.pack_into(record, 0x600, imm)
     rec.running = False
     del rmm.running[port.index]
     if port.events.active:
-        fields = RecExit.unpack(bytes(record)).describe() if port.events.detailed else {}
+        fields = RecExit.unpack(record).describe() if port.events.detailed else {}
         port.events.emit(RecExited(now, port.index, rec.pa, reason.name, fields))
     command, arguments = rmm.commands[_REC_ENTER], (rec.pa, rec.run_ptr)
     try:
-        port.bus.write(_NS, rec.run_ptr + REC_EXIT_OFFSET, bytes(record))
+        port.bus.write(_NS, rec.run_ptr + REC_EXIT_OFFSET, record)
     except (GranuleProtectionFault, ExternalAbort):
         complete(rmm, port, command, arguments, pack_status(Status.ERROR_INPUT), (), "run_pas")
         return
     complete(rmm, port, command, arguments, 0)
+
+
+def _any_record(
+    reason: ExitReason,
+    syndrome: tuple[int, int, int],
+    gprs: tuple[int, ...],
+    gic: tuple[int, ...],
+    timers: tuple[int, int, int, int],
+    request: RipasRequest | None,
+    imm: int,
+) -> bytes:
+    """RmiRecExit with whatever an exit may report."""
+    record = bytearray(RecExit.SIZE)
+    record[0] = reason
+    _SYNDROME.pack_into(record, 0x100, *syndrome)
+    _GPRS[len(gprs)].pack_into(record, 0x200, *gprs)
+    _GIC.pack_into(record, 0x300, *gic)
+    _TIMERS.pack_into(record, 0x400, *timers)
+    if request is not None:
+        _RIPAS.pack_into(record, 0x500, request.addr, request.top, request.value)
+    _IMM.pack_into(record, 0x600, imm)
+    return bytes(record)
 
 
 def resume(rmm: "Rmm", port: El2Port, rec: Rec) -> None:

@@ -20,8 +20,6 @@ _INVALID_BITS: Final = (~ICH_LR.mask("vINTID", "EOI", "Priority", "Group", "Stat
 _PENDING: Final = 1
 _UNUSED: Final = (0,) * (16 - LIST_REGISTERS)
 _NONE_IN_USE: Final = [0] * LIST_REGISTERS
-_NOTHING: Final = (0,) * 18
-"""gicv3_hcr, gicv3_lrs and gicv3_misr while no list register is in use and nothing is enabled."""
 
 
 def is_valid(hcr: int, lrs: Sequence[int]) -> bool:
@@ -53,12 +51,21 @@ def load(ich: IchState, hcr: int, lrs: Sequence[int]) -> None:
     ich.lr[:LIST_REGISTERS] = lrs[:LIST_REGISTERS]
 
 
+def are_used(ich: IchState) -> bool:
+    """Whether :func:`save` would report anything but ICH_VMCR."""
+    return bool(ich.hcr & _EXIT_HCR) or ich.lr[:LIST_REGISTERS] != _NONE_IN_USE
+
+
+def switch_off(ich: IchState) -> None:
+    """The Realm is not running: its virtual interface is off."""
+    ich.hcr = 0
+
+
 def save(ich: IchState) -> tuple[int, ...]:
     """gicv3_hcr, the 16 gicv3_lrs, gicv3_misr and gicv3_vmcr of an exit; the virtual interface is off afterwards."""
-    hcr, used = ich.hcr & _EXIT_HCR, ich.lr[:LIST_REGISTERS]
-    values = _NOTHING if not hcr and used == _NONE_IN_USE else (hcr, *used, *_UNUSED, misr(ich))
-    ich.hcr = 0
-    return *values, ich.vmcr
+    values = (ich.hcr & _EXIT_HCR, *ich.lr[:LIST_REGISTERS], *_UNUSED, misr(ich), ich.vmcr)
+    switch_off(ich)
+    return values
 
 
 def misr(ich: IchState) -> int:

@@ -52,7 +52,7 @@ _SAS_SHIFT: Final = ISS_DABT.bits["SAS"][0]
 def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
     """RMI_REC_ENTER: run a REC until it exits; the command completes in :func:`realmkit.rmm.execution.exits.leave`."""
     rmm.granules.require_ns(run_ptr, "run")
-    found = require_rec(rmm, rec, "rec")
+    found = rmm.recs.get(rec) or require_rec(rmm, rec, "rec")
     # The page is copied once: what is checked is what is used.
     page = rmm.granules.read_ns(port, run_ptr, "run", _ENTER_END)
     realm = found.realm
