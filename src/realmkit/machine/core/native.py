@@ -54,6 +54,13 @@ _SLOT: Final = ctypes.sizeof(CpRegister)
 ENCODING_SIZE: Final = 20
 """Bytes of a CpRegister that say which register it is."""
 
+# Prototypes of our own: to convert arguments to the types that the binding declares takes longer than the call.
+_UNTYPED: Final = ctypes.CFUNCTYPE(ctypes.c_int)
+_READ: Final = _UNTYPED(("uc_reg_read", uclib))
+_WRITE: Final = _UNTYPED(("uc_reg_write", uclib))
+_READ_BATCH: Final = _UNTYPED(("uc_reg_read_batch", uclib))
+_WRITE_BATCH: Final = _UNTYPED(("uc_reg_write_batch", uclib))
+
 
 class TlbEntry(ctypes.Structure):
     """``uc_tlb_entry``."""
@@ -73,8 +80,8 @@ class RegisterFile:
         self._values: Any = (ctypes.c_uint64 * count)()
         base = ctypes.addressof(self._values)
         self._pointers = (ctypes.c_void_p * count)(*(base + 8 * n for n in range(count)))
-        self._read = uclib.uc_reg_read_batch
-        self._write = uclib.uc_reg_write_batch
+        self._read = _READ_BATCH
+        self._write = _WRITE_BATCH
 
     def fetch(self) -> list[int]:
         """All values: X0-X30, PC, PSTATE, SP."""
@@ -115,8 +122,8 @@ class Batch:
         self._view = memoryview(slots).cast("B")
         self._ids = (ctypes.c_int * self._count)(*ids)
         self._pointers = (ctypes.c_void_p * self._count)(*pointers)
-        self._read = uclib.uc_reg_read_batch
-        self._write = uclib.uc_reg_write_batch
+        self._read = _READ_BATCH
+        self._write = _WRITE_BATCH
 
     def read(self) -> list[int]:
         """Values in order."""
@@ -157,13 +164,13 @@ class Register:
 
     def read(self) -> int:
         """Its value."""
-        uclib.uc_reg_read(self._handle, self._number, self._pointer)
+        _READ(self._handle, self._number, self._pointer)
         return self._value.value
 
     def write(self, value: int) -> None:
         """Change it."""
         self._value.value = value
-        uclib.uc_reg_write(self._handle, self._number, self._pointer)
+        _WRITE(self._handle, self._number, self._pointer)
 
 
 class SystemRegisters:
@@ -180,7 +187,7 @@ class SystemRegisters:
         """Value of a register."""
         slot = self._slot
         slot.op0, slot.op1, slot.crn, slot.crm, slot.op2 = place
-        status = uclib.uc_reg_read(self._handle, UC_ARM64_REG_CP_REG, self._pointer)
+        status = _READ(self._handle, UC_ARM64_REG_CP_REG, self._pointer)
         if status != UC_ERR_OK:
             raise UcError(status)
         value: int = slot.val
@@ -191,7 +198,7 @@ class SystemRegisters:
         slot = self._slot
         slot.op0, slot.op1, slot.crn, slot.crm, slot.op2 = place
         slot.val = value
-        status = uclib.uc_reg_write(self._handle, UC_ARM64_REG_CP_REG, self._pointer)
+        status = _WRITE(self._handle, UC_ARM64_REG_CP_REG, self._pointer)
         if status != UC_ERR_OK:
             raise UcError(status)
 
