@@ -22,6 +22,10 @@ _UNPRIVILEGED: Final = 0x3800_0800
 """LDTR and STTR."""
 
 
+_DATA: Final = UC_PROT_READ | UC_PROT_WRITE
+"""Permissions of the engine have the bits of rights: bit n for kind n of an access."""
+
+
 class Fills(Engines):
     """What addresses mean to the context that runs."""
 
@@ -78,16 +82,23 @@ class Fills(Engines):
             bits = 0
         spaces = engine.tlb.spaces
         space = spaces.get((bits, raw)) or self._space(bits, raw)
+        shared, own = space.shared, space.own
         page = vaddr >> 12 & PAGE_MASK
-        found = space.shared.code.get(page) or space.own.code.get(page)
+        found = shared.code.get(page) or own.code.get(page)
         if access == UC_MEM_FETCH:
             return found or self._translate(space, vaddr, Kind.EXECUTE)
-        if bits & _EL == _EL1 and self._is_unprivileged(batch.value(0), space):
-            # LDTR and STTR at EL1 are checked as EL0 accesses.
-            space = spaces.get((0, raw)) or self._space(0, raw)
-            found = space.code(page)
+        if bits & _EL == _EL1:
+            pc = batch.value(0)
+            code = shared.code.get(pc >> 12 & PAGE_MASK)
+            words = None if code is None else self._code.get(code[0] >> 12)
+            word = self._fetched(pc, space) if words is None else words[(pc & 0xFFF) >> 2]
+            if word & _UNPRIVILEGED_MASK == _UNPRIVILEGED:
+                # LDTR and STTR at EL1 are checked as EL0 accesses.
+                space = spaces.get((0, raw)) or self._space(0, raw)
+                shared, own = space.shared, space.own
+                found = space.code(page)
         if found is None:
-            found = space.shared.data.get(page) or space.own.data.get(page)
+            found = shared.data.get(page) or own.data.get(page)
         if access == UC_MEM_WRITE:
             if found is not None and found[1] & UC_PROT_WRITE:
                 return found
@@ -98,28 +109,33 @@ class Fills(Engines):
 
     def _translate(self, space: Space, vaddr: int, kind: Kind) -> Translation | None:
         """A fill that the translation cache does not know."""
-        mapping = self.services.mmu(self.state).translate(
-            space.controls, vaddr, Access(kind, space.privileged, space.pan), space.tables
-        )
-        if isinstance(mapping, Fault):
-            self._failed = vaddr, kind, mapping
-            return None
+        mmu = self.services.mmu(self.state)
+        access = Access(kind, space.privileged, space.pan)
         engine = self.engine
-        pa = mapping.pa
-        if self.services.memory.region_at(pa) is None:
-            self._failed = vaddr, kind, mapping
-            return None
-        if not engine.is_mapped(pa):
-            return None
-        permissions = (UC_PROT_READ if mapping.read else 0) | (UC_PROT_WRITE if mapping.write else 0)
+        known = mmu.known(space.controls, vaddr, access, space.tables)
+        if known is not None and known[0] >> 12 in engine.pages:
+            pa, rights, not_global, reach = known
+            permissions = rights & _DATA
+        else:
+            mapping = mmu.translate(space.controls, vaddr, access, space.tables)
+            if isinstance(mapping, Fault):
+                self._failed = vaddr, kind, mapping
+                return None
+            pa, not_global, reach = mapping.pa, mapping.not_global, mapping.reach
+            if self.services.memory.region_at(pa) is None:
+                self._failed = vaddr, kind, mapping
+                return None
+            if not engine.is_mapped(pa):
+                return None
+            engine.pages.add(pa >> 12)
+            permissions = (UC_PROT_READ if mapping.read else 0) | (UC_PROT_WRITE if mapping.write else 0)
         execute = kind is Kind.EXECUTE
         if execute:
             permissions |= UC_PROT_EXEC
             if engine.executes(vaddr, pa):
                 self.services.watch_code(pa)
-        engine.pages.add(pa >> 12)
         found = pa, permissions
-        space.keep(vaddr >> 12 & PAGE_MASK, execute, found, mapping.reach, mapping.not_global)
+        space.keep(vaddr >> 12 & PAGE_MASK, execute, found, reach, not_global)
         return found
 
     def physical(self, va: int) -> int | None:
@@ -135,15 +151,20 @@ class Fills(Engines):
         if found is not None:
             return found[0]
         access = Access(Kind.READ, space.privileged, space.pan)
-        mapping = self.services.mmu(self.state).translate(space.controls, va, access)
+        mmu = self.services.mmu(self.state)
+        known = mmu.known(space.controls, va, access, space.tables)
+        if known is not None:
+            pa, rights, not_global, reach = known
+            if pa >> 12 in self.engine.pages:
+                space.keep(page, False, (pa, rights & _DATA), reach, not_global)
+            return pa
+        mapping = mmu.translate(space.controls, va, access, space.tables)
         return None if isinstance(mapping, Fault) else mapping.pa
 
-    def _is_unprivileged(self, pc: int, space: Space) -> bool:
-        """Whether the load or store at PC is an LDTR or STTR."""
+    def _fetched(self, pc: int, space: Space) -> int:
+        """The load or store at PC; zero where nobody knows it any more."""
         word = self._cached_word(pc, space)
-        if word is None:
-            word = self.word(pc)
-        return word is not None and word & _UNPRIVILEGED_MASK == _UNPRIVILEGED
+        return (self.word(pc) or 0) if word is None else word
 
     def _cached_word(self, pc: int, space: Space) -> int | None:
         """The instruction at ``pc`` by the translation that it was fetched with."""

@@ -4,7 +4,6 @@ An engine forgets everything whenever software changes an ASID; the architecture
 TLB invalidation. Entries are kept by the register values that produced them, for pages of 4 KB.
 """
 
-from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from realmkit.machine.walk import Controls
@@ -144,7 +143,9 @@ class TranslationCache:
         The engine invalidates one page by itself; a larger mapping has other pages, which it has to forget as well.
         """
         large = bool(self._blocks) and self._is_in_block(page)
-        for part in self._matching(asid, el2):
+        for part in self._parts.values():
+            if part.el2 != el2 or not (asid is None or part.asid is None or part.asid == asid):
+                continue
             if large:
                 _empty(part)
             else:
@@ -160,11 +161,6 @@ class TranslationCache:
             if (pages, page >> pages) in blocks:
                 return True
         return False
-
-    def _matching(self, asid: int | None, el2: bool) -> Iterator[Part]:
-        for part in self._parts.values():
-            if part.el2 == el2 and (asid is None or part.asid is None or part.asid == asid):
-                yield part
 
 
 def _empty(part: Part) -> None:

@@ -13,9 +13,23 @@ from realmkit.machine.walk.types import Access, Controls, Fault, Kind, Mapping, 
 CACHE_PAGES: Final = 1 << 18
 """Pages that the cache holds at most (1 GB); then it starts again empty."""
 _PAGE: Final = ~0xFFF
+_OUTPUT: Final = (1 << 48) - 1
 _HCR_PTW: Final = 1 << 2
 _NO_TABLES: Final[dict[int, tuple[Pas, int]]] = {}
+Known = tuple[int, int, bool, int]
+"""Physical address of a page, rights (bit n for kind n of an access), whether it is of one ASID, log2 of its reach."""
 _READ, _WRITE, _EXECUTE = Kind.READ, Kind.WRITE, Kind.EXECUTE
+
+
+class _Held:
+    """What is known of the stage 2 of one VTTBR_EL2, by page number."""
+
+    __slots__ = ("pages", "tables")
+
+    def __init__(self) -> None:
+        self.pages: dict[int, Stage2] = {}
+        self.tables: dict[int, tuple[Pas, int]] = {}
+        """Where those of them lie that have had stage 1 descriptors in them."""
 
 
 class Mmu:
@@ -30,35 +44,32 @@ class Mmu:
         self._bus = bus
         self._gpc = gpc
         self._pas = Pas(bus.state)
-        self._cache: dict[int, dict[int, Stage2]] = {}
-        """VTTBR_EL2 to page number to result."""
+        self._held: dict[int, _Held] = {}
+        """By VTTBR_EL2."""
         self._by_pa: dict[int, set[tuple[int, int]]] = {}
         """Physical page number to what maps it: (VTTBR_EL2, page number)."""
         self._pages = 0
-        self._tables: dict[int, dict[int, tuple[Pas, int]]] = {}
-        """VTTBR_EL2 to page number to where a page with stage 1 descriptors lies: part of what the cache says."""
 
     # ---- maintenance ----
 
     def invalidate_all(self) -> None:
         """Forget everything."""
-        self._cache.clear()
-        self._tables.clear()
+        self._held.clear()
         self._by_pa.clear()
         self._pages = 0
 
     def invalidate_vmid(self, vmid: int) -> None:
         """Forget a VMID."""
         for root in self._roots(vmid):
-            for page in list(self._cache[root]):
+            for page in list(self._held[root].pages):
                 self._drop(root, page)
-            del self._cache[root]
+            del self._held[root]
 
     def invalidate_ipa(self, vmid: int, ipa: int, size: int) -> None:
         """Forget a range of a VMID."""
         first, last = ipa >> 12, (ipa + size - 1) >> 12
         for root in self._roots(vmid):
-            held = self._cache[root]
+            held = self._held[root].pages
             if last - first < len(held):
                 for page in range(first, last + 1):
                     self._drop(root, page)
@@ -75,13 +86,13 @@ class Mmu:
                 self._drop(root, guest_page)
 
     def _roots(self, vmid: int) -> list[int]:
-        return [root for root in self._cache if root >> 48 == vmid]
+        return [root for root in self._held if root >> 48 == vmid]
 
     def _drop(self, root: int, page: int) -> None:
-        found = self._cache[root].pop(page, None)
+        held = self._held[root]
+        found = held.pages.pop(page, None)
         if found is not None:
-            if root in self._tables:
-                self._tables[root].pop(page, None)
+            held.tables.pop(page, None)
             self._pages -= 1
             mapped = self._by_pa[found.pa >> 12]
             mapped.discard((root, page))
@@ -91,10 +102,12 @@ class Mmu:
     def _keep(self, root: int, page: int, found: Stage2) -> None:
         if self._pages >= CACHE_PAGES:
             self.invalidate_all()
-        held = self._cache.setdefault(root, {})
-        if page in held:
+        held = self._held.get(root)
+        if held is None:
+            held = self._held[root] = _Held()
+        elif page in held.pages:
             self._drop(root, page)
-        held[page] = found
+        held.pages[page] = found
         self._pages += 1
         self._gpc.translated.add(found.pa >> 12)
         self._by_pa.setdefault(found.pa >> 12, set()).add((root, page))
@@ -108,14 +121,18 @@ class Mmu:
 
         ``known`` are tables that the caller remembers for :func:`realmkit.machine.walk.stage1.translate`.
         """
-        tables = self._tables.get(c.vttbr, _NO_TABLES) if c.stage2 else _NO_TABLES
+        held = self._held.get(c.vttbr) if c.stage2 else None
+        tables = _NO_TABLES if held is None else held.tables
         read64 = self._bus.read64
 
         def fetch(address: int, level: int, ns: bool) -> int:
             place = tables.get(address >> 12)
-            if place is None:
-                return self._fetch(c, address, level, ns)
-            return read64(place[0], place[1] | address & 0xFF8)
+            if place is not None:
+                try:
+                    return read64(place[0], place[1] | address & 0xFF8)
+                except (GranuleProtectionFault, ExternalAbort):
+                    pass
+            return self._fetch(c, address, level, ns)
 
         try:
             first = stage1.translate(
@@ -130,6 +147,50 @@ class Mmu:
         except StageFault as fault:
             kind = _WRITE if fault.write else access.kind
             return Fault(fault.fsc, fault.stage, va, kind, fault.ipa, fault.s1ptw)
+
+    def known(self, c: Controls, va: int, access: Access, known: stage1.KnownTables) -> Known | None:
+        """What :meth:`translate` would give for a 4, 16 or 64 KB page, if that is found without a walk; None otherwise.
+
+        The descriptor itself is read: where its table lies, what its attributes mean and where stage 2 leads from there
+        is remembered.
+        """
+        table = known.get(va >> stage1.KNOWN_SHIFT)
+        if table is None:
+            return None
+        address, _, ns, pa_bits, granule, leaves = table
+        where = address + (va >> granule & (1 << granule - 3) - 1) * 8
+        held = None
+        if c.stage2:
+            held = self._held.get(c.vttbr)
+            place = None if held is None else held.tables.get(where >> 12)
+            if place is None:
+                return None
+            pas, where = place[0], place[1] | where & 0xFF8
+        else:
+            pas = Pas.NS if ns else self._pas
+        try:
+            descriptor = self._bus.read64(pas, where)
+        except (GranuleProtectionFault, ExternalAbort):
+            return None
+        leaf = leaves.get(descriptor & stage1.ATTRIBUTES)
+        kind, privileged, _ = access
+        if leaf is None or not leaf.rights >> kind & 1:
+            return None
+        rights, not_global, ns = leaf
+        inside = (1 << granule) - 1
+        output = descriptor & _OUTPUT & ~inside | va & inside
+        if output >> pa_bits:
+            return None
+        if held is None:
+            if not self._gpc.allowed(Pas.NS if ns else self._pas, output):
+                return None
+            self._gpc.translated.add(output >> 12)
+            return output & _PAGE, rights, not_global, granule
+        second = held.pages.get(output >> 12)
+        if second is None:
+            return None
+        rights &= second.rights[privileged]
+        return (second.pa, rights, not_global, granule) if rights >> kind & 1 else None
 
     def translate_stage1(self, c: Controls, va: int, access: Access) -> Mapping | Fault:
         """Stage 1 alone, as address translation instructions report it: its output, or the fault of its walk."""
@@ -157,13 +218,14 @@ class Mmu:
             self._gpc.translated.add(address >> 12)
             return Mapping(address & _PAGE, pas, read, write, execute, device, not_global, reach)
         second = self._second(c, address, access.kind, access.privileged)
+        rights = second.rights[access.privileged]
         self._gpc.translated.add(second.pa >> 12)
         return Mapping(
             second.pa,
             second.pas,
-            read and second.read,
-            write and second.write,
-            execute and (second.execute_privileged if access.privileged else second.execute_user),
+            bool(read and rights & 1),
+            bool(write and rights >> _WRITE & 1),
+            bool(execute and rights >> _EXECUTE & 1),
             second.device or (device and not second.forced),
             not_global,
             reach,
@@ -175,8 +237,8 @@ class Mmu:
         ``walk``: the access is a walk of stage 1, which HCR_EL2.PTW keeps away from Device memory.
         """
         root, page = c.vttbr, ipa >> 12
-        held = self._cache.get(root)
-        found = None if held is None else held.get(page)
+        held = self._held.get(root)
+        found = None if held is None else held.pages.get(page)
         cached = found is not None
         if found is None or (found.clean and kind is _WRITE):
             cached = False
@@ -187,11 +249,7 @@ class Mmu:
                 lambda pa, level: self._read_entry(pa, level, ipa),
                 lambda pa, level, old, new: self._swap_entry(pa, level, ipa, old, new),
             )
-        if kind is _EXECUTE:
-            permitted = found.execute_privileged if privileged else found.execute_user
-        else:
-            permitted = found.write if kind is _WRITE else found.read
-        if not permitted or (walk and found.device and c.hcr & _HCR_PTW):
+        if not found.rights[privileged] >> kind & 1 or (walk and found.device and c.hcr & _HCR_PTW):
             raise StageFault(FSC_PERMISSION + found.level, 2, ipa)
         if not cached:
             if not self._gpc.allowed(found.pas, found.pa):
@@ -233,7 +291,7 @@ class Mmu:
                 raise StageFault(FSC_GPF_WALK + level, 1, address, False, write) from None
             raise StageFault(fault.fsc, fault.stage, address, True, write or fault.write) from None
         if not write and not second.device:
-            self._tables.setdefault(c.vttbr, {})[address >> 12] = second.pas, second.pa
+            self._held[c.vttbr].tables[address >> 12] = second.pas, second.pa
         return second.pas, second.pa | address & 0xFFF
 
     def _fetch(self, c: Controls, address: int, level: int, ns: bool) -> int:

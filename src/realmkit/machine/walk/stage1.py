@@ -22,6 +22,10 @@ _DBM: Final = 1 << 51
 _ADDRESS: Final = (1 << 48) - 1
 _MIN_TSZ: Final = 16
 _MAX_TSZ: Final = 39
+ATTRIBUTES: Final = 3 << 53 | 1 << 51 | 3 << 10 | 7 << 5 | 3
+"""What of a descriptor at level 3 decides rights: UXN and PXN, DBM, nG, AF, AP[2:1], NS, and what makes it one."""
+LEAVES: Final = 32
+"""Kinds of descriptors that are remembered of one table."""
 KNOWN_SHIFT: Final = 21
 """log2 of the bytes that the least table at level 3 covers (4 KB granule)."""
 KNOWN_TABLES: Final = 1 << 14
@@ -50,14 +54,27 @@ class Stage1(NamedTuple):
     reach: int = 12
 
 
+class Leaf(NamedTuple):
+    """What the attributes of a descriptor at level 3 mean: ``rights`` has bit n for kind n of an access."""
+
+    rights: int
+    not_global: bool
+    ns: bool
+
+
 class LeafTable(NamedTuple):
-    """A table at level 3 and what the walk has gathered above it."""
+    """A table at level 3 and what the walk has gathered above it.
+
+    ``leaves``: what its descriptors have meant so far, by :data:`ATTRIBUTES`; only for those that hardware does not
+    update. A kind of access without its right may yet be one that has to: of a clean page.
+    """
 
     address: int
     inherited: int
     ns: bool
     pa_bits: int
     granule: int
+    leaves: dict[int, Leaf]
 
 
 KnownTables = dict[int, LeafTable]
@@ -111,7 +128,7 @@ def translate(
 ) -> Stage1:
     """Walk the tables for ``va``; raises StageFault.
 
-    ``known`` remembers level 3 tables for the caller, as a TLB may: it belongs to one ``c`` and privilege.
+    ``known`` remembers level 3 tables for the caller, as a TLB may: it belongs to one ``c``, privilege and PAN.
     """
     if not c.stage1:
         return _flat(c, va, access)
@@ -185,8 +202,8 @@ def _descend(
         if level == 3 and known is not None:
             if len(known) >= KNOWN_TABLES:
                 known.clear()
-            known[va >> KNOWN_SHIFT] = LeafTable(table, inherited, ns, pa_bits, granule)
-    return where, descriptor, level, shift, LeafTable(table, inherited, ns, pa_bits, granule)
+            known[va >> KNOWN_SHIFT] = LeafTable(table, inherited, ns, pa_bits, granule, {})
+    return where, descriptor, level, shift, LeafTable(table, inherited, ns, pa_bits, granule, {})
 
 
 def _leaf(
@@ -198,7 +215,7 @@ def _leaf(
     end: tuple[int, int, int, int, LeafTable],
 ) -> Stage1 | None:
     """What the last descriptor gives, with its hardware updates; None when it changed under them."""
-    where, descriptor, level, shift, (_, inherited, ns, pa_bits, granule) = end
+    where, descriptor, level, shift, (_, inherited, ns, pa_bits, granule, leaves) = end
     secure = c.state is SecurityState.SECURE
     if not descriptor & 2 if level == 3 else level < _LARGEST_BLOCK[granule]:
         raise StageFault(FSC_TRANSLATION + level)
@@ -222,17 +239,12 @@ def _leaf(
     updated = (effective if kind is _WRITE else descriptor) | _AF
     if updated != descriptor and not swap(where, level, ns, descriptor, updated):
         return None
+    may_write = may_write and not (managed and updated & _AP2)
     device = not c.mair >> 8 * (descriptor >> 2 & 7) & 0xF0
-    return Stage1(
-        output | va & (1 << shift) - 1,
-        may_read,
-        may_write and not (managed and updated & _AP2),
-        may_execute,
-        device,
-        leaf_ns,
-        bool(descriptor >> 11 & 1) and not c.el2,
-        shift,
-    )
+    not_global = bool(descriptor >> 11 & 1) and not c.el2
+    if level == 3 and updated == descriptor and len(leaves) < LEAVES:
+        leaves[descriptor & ATTRIBUTES] = Leaf(may_read | may_write << 1 | may_execute << 2, not_global, leaf_ns)
+    return Stage1(output | va & (1 << shift) - 1, may_read, may_write, may_execute, device, leaf_ns, not_global, shift)
 
 
 def _flat(c: Controls, va: int, access: Access) -> Stage1:

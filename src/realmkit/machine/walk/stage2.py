@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from realmkit.arch.esr import FSC_ACCESS_FLAG, FSC_ADDRESS_SIZE, FSC_TRANSLATION, FSC_UNSUPPORTED_ATOMIC
 from realmkit.arch.pas import Pas, SecurityState
 from realmkit.machine.walk.stage1 import PS_BITS
-from realmkit.machine.walk.types import UPDATE_TRIES, Controls, StageFault
+from realmkit.machine.walk.types import UPDATE_TRIES, Controls, Kind, StageFault
 
 _ADDRESS: Final = (1 << 48) - 1
 _FWB: Final = 1 << 46
@@ -19,7 +19,6 @@ _LEVEL_0_PA_BITS: Final = 44
 """Physical address bits that a walk from level 0 needs."""
 _MAX_TSZ: Final = 39
 _AF: Final = 1 << 10
-_READ: Final = 1 << 6
 _WRITE: Final = 1 << 7
 _DBM: Final = 1 << 51
 _NS: Final = 1 << 55
@@ -36,15 +35,13 @@ WriteEntry = Callable[[int, int, int, int], bool]
 class Stage2(NamedTuple):
     """Result of stage 2 for the 4 KB page of one IPA; ``level`` is that of the leaf.
 
-    ``clean``: a write sets the dirty state first. ``forced``: Normal memory, whatever stage 1 says (FEAT_S2FWB).
+    ``rights``, of EL0 and of EL1, have bit n for kind n of an access. ``clean``: a write sets the dirty state first.
+    ``forced``: Normal memory, whatever stage 1 says (FEAT_S2FWB).
     """
 
     pa: int
     pas: Pas
-    read: bool
-    write: bool
-    execute_privileged: bool
-    execute_user: bool
+    rights: tuple[int, int]
     device: bool
     level: int
     clean: bool = False
@@ -114,7 +111,7 @@ def _walk(
     updated = descriptor | _AF | (_WRITE if managed and write else 0)
     if updated != descriptor and not swap(where, level, descriptor, updated):
         return None
-    may_write = bool(updated & _WRITE)
+    data = updated >> 6 & 3  # S2AP has read and write in the order of their kinds
     never = descriptor >> 53 & 3
     privileged, user = never in _EXECUTE_PRIVILEGED, never in _EXECUTE_USER
     pas = Pas(c.state)
@@ -126,12 +123,9 @@ def _walk(
     return Stage2(
         (output | ipa & (1 << shift) - 1) & ~0xFFF,
         pas,
-        bool(descriptor & _READ),
-        may_write,
-        privileged,
-        user,
+        (data | user << Kind.EXECUTE, data | privileged << Kind.EXECUTE),
         attribute & (7 if fwb else 15) < 4,
         level,
-        managed and not may_write,
+        managed and not updated & _WRITE,
         bool(fwb) and attribute & 7 == _FORCED_WRITE_BACK,
     )

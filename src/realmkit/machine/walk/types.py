@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from realmkit.arch.esr import FSC_GPF, FSC_GPF_WALK
 from realmkit.arch.pas import Pas, SecurityState
@@ -59,8 +59,7 @@ class Controls:
         return not self.el2 and bool(self.hcr & _HCR_DC)
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(NamedTuple):
     """One access: its kind, whether it is privileged (EL1 or EL2, but not LDTR and STTR), and PSTATE.PAN."""
 
     kind: Kind
@@ -68,8 +67,7 @@ class Access:
     pan: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
+class Mapping(NamedTuple):
     """The 4 KB page that an address lies in: physical address, space, permissions at this privilege.
 
     ``write`` is False for a clean page whose dirty state hardware manages: the first write must translate again.
@@ -88,8 +86,7 @@ class Mapping:
     reach: int = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """Why there is no translation: fault status code, the stage that found it, and what syndromes need.
 
     ``ipa`` is meaningful for stage 2 faults (HPFAR_EL2); ``s1ptw``: the access was a walk of stage 1. ``kind`` is
