@@ -182,6 +182,7 @@ def _descend(
     inherited = 0
     ns = False
     secure = c.state is SecurityState.SECURE
+    last = None
     while True:
         where = table + index * 8
         descriptor = read(where, level, ns)
@@ -202,8 +203,8 @@ def _descend(
         if level == 3 and known is not None:
             if len(known) >= KNOWN_TABLES:
                 known.clear()
-            known[va >> KNOWN_SHIFT] = LeafTable(table, inherited, ns, pa_bits, granule, {})
-    return where, descriptor, level, shift, LeafTable(table, inherited, ns, pa_bits, granule, {})
+            last = known[va >> KNOWN_SHIFT] = LeafTable(table, inherited, ns, pa_bits, granule, {})
+    return where, descriptor, level, shift, last or LeafTable(table, inherited, ns, pa_bits, granule, {})
 
 
 def _leaf(
