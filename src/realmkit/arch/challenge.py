@@ -9,6 +9,7 @@ From the Host to the guest::
 
     challenge HEX       32 to 64 bytes, two digits each: answer with a report for this nonce
     poweroff            sync the disks and power off
+    (an empty line)     no challenge: go on at once
 
 From the guest to the Host, an answer for each challenge::
 
@@ -45,6 +46,11 @@ def encode_challenge(nonce: bytes) -> bytes:
             f"a challenge of {len(nonce)} bytes: the guest's driver takes {MIN_NONCE} to {MAX_NONCE} bytes"
         )
     return f"challenge {nonce.hex()}\n".encode()
+
+
+def encode_nothing() -> bytes:
+    """The line that says that there is no challenge; a guest that hears nothing at all waits for one."""
+    return b"\n"
 
 
 def encode_poweroff() -> bytes:

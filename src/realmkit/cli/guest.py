@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from realmkit.arch.challenge import AnswerReader, encode_challenge, encode_poweroff
+from realmkit.arch.challenge import AnswerReader, encode_challenge, encode_nothing, encode_poweroff
 from realmkit.arch.errors import RealmkitError
 from realmkit.arch.pas import Pas
 from realmkit.arch.plan import LaunchPlan, RealmConfiguration
@@ -22,6 +22,9 @@ from realmkit.host.vmm.virtio import ATTESTATION_PORT, CONSOLE_PORT, DiskFile, V
 
 CONSOLES: Final = {"serial": "ttyAMA0", "virtio": "hvc0"}
 _RSI_LINE: Final = "RSI version"
+_PANIC: Final = "Kernel panic - "
+_MAX_PANIC: Final = 200
+"""Characters of a panic's message that are passed on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,10 @@ class Guest(Protocol):
     def failure(self) -> str:
         """What it says went wrong, or nothing."""
 
+    @property
+    def crash(self) -> str:
+        """What it says why it cannot go on, or nothing."""
+
     def facts(self) -> dict[str, object]:
         """What the report says of it."""
 
@@ -141,6 +148,11 @@ class PayloadGuest:
         failed = () if self._services is None else self._services.failed
         return f"the Realm reports that step {failed[0]} failed" if failed else ""
 
+    @property
+    def crash(self) -> str:
+        """Bare metal does not say."""
+        return ""
+
     def facts(self) -> dict[str, object]:
         """Nothing that the rest of the report does not say."""
         return {}
@@ -161,8 +173,7 @@ class LinuxGuest:
         self._error = ""
         self._provider = ""
         self._log: tuple[str, ...] = ()
-        defaults = "" if "console=" in request.params else f"console={CONSOLES[request.console]} "
-        bootargs = earlycon(f"{defaults}{request.params}".strip(), realm if request.realm else None)
+        bootargs = earlycon(_defaults(request) + request.params, realm if request.realm else None)
         image = images.load(request.image, request.name, RAM_BASE, config.ram_top)
         if image.kind != "linux":
             raise RealmkitError(f"{request.name} is no Linux Image but a {image.kind} file: launch it without --kernel")
@@ -180,8 +191,8 @@ class LinuxGuest:
         self.devices.poll = self._poll
         if self._on_virtio:
             console.attach(self._to_virtio_console)
-        if request.attest:
-            self._virtio.console.feed(ATTESTATION_PORT, encode_challenge(request.challenge))
+        first = encode_challenge(request.challenge) if request.attest else encode_nothing()
+        self._virtio.console.feed(ATTESTATION_PORT, first)
 
     def _from_port(self, data: bytes) -> None:
         try:
@@ -229,6 +240,12 @@ class LinuxGuest:
         """Why there is no token."""
         return f"the guest gave no token: {self._error}" if self._error else ""
 
+    @property
+    def crash(self) -> str:
+        """The message of the kernel's last panic."""
+        _, found, message = self._console.text.rpartition(_PANIC)
+        return f"{found}{message.splitlines()[0][:_MAX_PANIC].rstrip()}" if found and message else ""
+
     def facts(self) -> dict[str, object]:
         """Which kernel interface made the report, what the kernel logged of RSI, what devices refused."""
         rsi = next((line for line in self._log if _RSI_LINE in line), None)
@@ -240,6 +257,16 @@ class LinuxGuest:
             "devices_refused": list(self._virtio.reports),
             "unknown_accesses": list(self.devices.unknown),
         }
+
+
+def _defaults(request: Request) -> str:
+    """Kernel parameters that are realmkit's own, each with a space behind it, where the request has none of them.
+
+    A kernel that panics would spin for ever: it is told to restart, which ends the run.
+    """
+    words = request.params.split()
+    defaults = (("console=", CONSOLES[request.console]), ("panic=", "-1"))
+    return "".join(f"{name}{value} " for name, value in defaults if not any(word.startswith(name) for word in words))
 
 
 def build(request: Request, realm: RealmConfiguration, console: Console, closing: ExitStack) -> Guest:

@@ -26,6 +26,9 @@ from realmkit.stack import Stack, assemble
 
 REPORT_SCHEMA: Final = 1
 DIGEST_SIZES: Final = {HashAlgorithm.SHA_256: 32, HashAlgorithm.SHA_512: 64}
+NO_RSI: Final = (
+    "the kernel did not ask for the RSI: it has no support for Realms (Linux has since 6.13), or did not come so far"
+)
 HASH_NAMES: Final = {HashAlgorithm.SHA_256: "sha-256", HashAlgorithm.SHA_512: "sha-512"}
 
 
@@ -93,7 +96,7 @@ class Launch:
         if self.loop.description:
             return "crashed", self.loop.description
         if result.outcome is not Outcome.POWERED_OFF:
-            return result.outcome.value, result.reason
+            return self._broken(result, guest)
         if guest.failure:
             return "failed", guest.failure
         if self.verdict is None and request.attest and request.realm:
@@ -104,6 +107,15 @@ class Launch:
         if self.granules.held or self.not_scrubbed:
             return "not-clean", "granules were left in the Realm world or came back with contents"
         return "ok", result.reason
+
+    def _broken(self, result: RunResult, guest: Guest) -> tuple[str, str]:
+        """(outcome, reason) of a run that did not end with power off, with what helps to understand it."""
+        outcome, reason = result.outcome.value, result.reason
+        if guest.crash and result.outcome is Outcome.RESET:
+            outcome, reason = "crashed", f"{guest.crash} ({reason})"
+        if self.request.kernel and self.request.realm and not self.counts.rsi:
+            reason += f"; {NO_RSI}"
+        return outcome, reason
 
     def ask_to_power_off(self) -> bool:
         """Whether the guest is there and can hear that it should power off."""
