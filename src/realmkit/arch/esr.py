@@ -1,6 +1,7 @@
 """Exception syndromes (Arm ARM D24, ESR_ELx)."""
 
 from enum import IntEnum
+from typing import Final
 
 from realmkit.arch.fields import RegisterTable
 
@@ -54,6 +55,16 @@ ISS_DABT = RegisterTable(
     SAS=(22, 23),
     ISV=(24, 24),
 )
+DABT_STATUS: Final = ISS_DABT.mask("DFSC")
+DABT_WNR: Final = ISS_DABT.mask("WnR")
+DABT_SF: Final = ISS_DABT.mask("SF")
+DABT_SSE: Final = ISS_DABT.mask("SSE")
+DABT_ISV: Final = ISS_DABT.mask("ISV")
+DABT_SRT_SHIFT: Final = ISS_DABT.bits["SRT"][0]
+DABT_SRT_MAX: Final = 31
+DABT_SAS_SHIFT: Final = ISS_DABT.bits["SAS"][0]
+DABT_SAS_MAX: Final = 3
+"""Masks and places for what every emulated access to a device looks at."""
 ISS_SYSREG = RegisterTable(
     "ISS(system register)", READ=(0, 0), CRm=(1, 4), Rt=(5, 9), CRn=(10, 13), Op1=(14, 16), Op2=(17, 19), Op0=(20, 21)
 )

@@ -151,7 +151,8 @@ class EventHub:
         """Add an observer of some kinds of events, or of all; the returned function removes it.
 
         Without ``detailed`` it may miss what only traces tell: exit records, arguments and results of calls come empty,
-        and world switches, REC entries, granule transitions and changes of table entries not at all.
+        and calls of the RMM to EL3, world switches, REC entries, granule transitions and changes of table entries not
+        at all.
         """
         subscription = observer, detailed, frozenset(kinds)
         self._subscriptions.append(subscription)

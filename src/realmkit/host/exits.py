@@ -86,9 +86,9 @@ def read_exit(bus: Bus, run: int) -> Exit:
     """Read RmiRecExit. Most have nothing but a syndrome, one register and timers: zeros are not taken apart."""
     page = bus.read(_NS, run + _EXIT, _EXIT_END)
     if page[_GPRS_AND_LISTS] == _ZERO_GPRS_AND_LISTS and page[_RIPAS_AND_IMM] == _ZERO_RIPAS_AND_IMM:
-        reason, esr, far, hpfar, gpr, misr, vmcr, *timers = _PLAIN_EXIT.unpack_from(page)
+        reason, esr, far, hpfar, gpr, misr, vmcr, p_ctl, p_cval, v_ctl, v_cval = _PLAIN_EXIT.unpack_from(page)
         gprs = (gpr, *_OTHER_GPRS) if gpr else _NO_GPRS
-        return Exit(reason, esr, far, hpfar, gprs, 0, _NO_LISTS, misr, vmcr, *timers, 0, 0, 0, 0)
+        return Exit(reason, esr, far, hpfar, gprs, 0, _NO_LISTS, misr, vmcr, p_ctl, p_cval, v_ctl, v_cval, 0, 0, 0, 0)
     gic = _GIC.unpack_from(page, 0x300)
     return Exit._make(
         (

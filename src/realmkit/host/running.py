@@ -12,7 +12,17 @@ from typing import Any, Final
 
 from realmkit.arch import psci
 from realmkit.arch.errors import RealmkitError
-from realmkit.arch.esr import FSC_EXTERNAL, ISS_DABT, ISS_SYSREG, Ec, exception_class
+from realmkit.arch.esr import (
+    DABT_ISV,
+    DABT_SAS_MAX,
+    DABT_SAS_SHIFT,
+    DABT_STATUS,
+    DABT_WNR,
+    FSC_EXTERNAL,
+    ISS_SYSREG,
+    Ec,
+    exception_class,
+)
 from realmkit.arch.gic import GROUP0, GROUP1
 from realmkit.arch.rmi import ENTER_EMUL_MMIO, ENTER_INJECT_SEA, ENTER_TRAP_WFI, ExitReason
 from realmkit.arch.sysregs import ENCODINGS
@@ -23,10 +33,6 @@ from realmkit.host.interrupts import ListRegisters, drive_timers
 _NO_GPRS: Final = (0,) * 31
 _OTHER_GPRS: Final = _NO_GPRS[1:]
 _SYNC: Final = int(ExitReason.SYNC)
-_STATUS: Final = ISS_DABT.mask("DFSC")
-_WNR: Final = ISS_DABT.mask("WnR")
-_ISV: Final = ISS_DABT.mask("ISV")
-_SAS_SHIFT: Final = ISS_DABT.bits["SAS"][0]
 _PSCI_OFF: Final = frozenset({psci.SYSTEM_OFF, psci.SYSTEM_RESET})
 _PSCI_SUSPEND: Final = frozenset({psci.CPU_SUSPEND, psci.CPU_SUSPEND_32})
 _PSCI_ON: Final = frozenset({psci.CPU_ON, psci.CPU_ON_32})
@@ -191,7 +197,7 @@ class RunningGuest(ABC):
             self.devices.gic.send_sgi(vcpu.index, record.gprs[0], group)
 
     def _serve_abort(self, vcpu: Vcpu, record: Exit) -> None:
-        if record.esr & _STATUS in _EXTERNAL_ABORTS:
+        if record.esr & DABT_STATUS in _EXTERNAL_ABORTS:
             return  # the guest has been told of it
         address = self.serve_fault(record.fault_ipa)
         if address is not None:
@@ -200,9 +206,9 @@ class RunningGuest(ABC):
     def _serve_device(self, vcpu: Vcpu, record: Exit, address: int) -> None:
         """MMIO emulation; an access to nothing takes a synchronous external abort."""
         esr = record.esr
-        size = 1 << (esr >> _SAS_SHIFT & 3)
-        write = esr & _WNR
-        window = self.devices.find(address, size) if esr & _ISV else None
+        size = 1 << (esr >> DABT_SAS_SHIFT & DABT_SAS_MAX)
+        write = esr & DABT_WNR
+        window = self.devices.find(address, size) if esr & DABT_ISV else None
         if window is None:
             way = "write to" if write else "read from"
             self.devices.remark(f"{way} guest address {address:#x}, where no device is")

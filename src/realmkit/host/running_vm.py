@@ -6,7 +6,18 @@ Exits become the same records that the RMM writes for Realms, so that everything
 from typing import Final
 
 from realmkit.arch import psci, smccc
-from realmkit.arch.esr import ISS_DABT, ISS_SYSREG, Ec, exception_class
+from realmkit.arch.esr import (
+    DABT_SAS_MAX,
+    DABT_SAS_SHIFT,
+    DABT_SF,
+    DABT_SRT_MAX,
+    DABT_SRT_SHIFT,
+    DABT_SSE,
+    DABT_WNR,
+    ISS_SYSREG,
+    Ec,
+    exception_class,
+)
 from realmkit.arch.gic import LIST_REGISTERS
 from realmkit.arch.psci import PsciStatus
 from realmkit.arch.rmi import ENTER_EMUL_MMIO, ENTER_INJECT_SEA, ExitReason
@@ -64,7 +75,8 @@ class RunningVm(RunningGuest):
         base = ctx.read("CNTHCTL_EL2") & ~(_CNTVMASK | _CNTPMASK)
         while True:
             # A timer that the last exit has reported would bring the VM out again at once.
-            state.timer_masks &= _masks(_timers(ctx, port.now()))
+            if state.timer_masks:
+                state.timer_masks &= _masks(_timers(ctx, port.now()))
             ctx.write("CNTHCTL_EL2", base | state.timer_masks)
             port.enter(ctx)
             record = self._leave(state, port.last_exit)
@@ -115,13 +127,13 @@ class RunningVm(RunningGuest):
         if flags & ENTER_INJECT_SEA:
             inject.external_abort(ctx, esr, far)
         elif flags & ENTER_EMUL_MMIO:
-            target = ISS_DABT.get(esr, "SRT")
-            if not ISS_DABT.get(esr, "WnR") and target != 31:
-                bits = 8 << ISS_DABT.get(esr, "SAS")
+            target = esr >> DABT_SRT_SHIFT & DABT_SRT_MAX
+            if not esr & DABT_WNR and target != DABT_SRT_MAX:
+                bits = 8 << (esr >> DABT_SAS_SHIFT & DABT_SAS_MAX)
                 value &= (1 << bits) - 1
-                if ISS_DABT.get(esr, "SSE") and value >> (bits - 1):
+                if esr & DABT_SSE and value >> (bits - 1):
                     value |= MASK64 & ~((1 << bits) - 1)
-                ctx.x[target] = value if ISS_DABT.get(esr, "SF") else value & 0xFFFF_FFFF
+                ctx.x[target] = value if esr & DABT_SF else value & 0xFFFF_FFFF
             _skip(ctx)
 
     def _leave(self, state: VmVcpu, exc: ExceptionInfo) -> Exit | None:
@@ -144,8 +156,8 @@ class RunningVm(RunningGuest):
                 return self._record(state, ExitReason.SYNC, esr)
             case Ec.DABT_LOWER | Ec.IABT_LOWER:
                 state.abort = esr, exc.far
-                source = ISS_DABT.get(esr, "SRT")
-                value = 0 if source == 31 or not ISS_DABT.get(esr, "WnR") else ctx.x[source]
+                source = esr >> DABT_SRT_SHIFT & DABT_SRT_MAX
+                value = 0 if source == DABT_SRT_MAX or not esr & DABT_WNR else ctx.x[source]
                 return self._record(state, ExitReason.SYNC, esr, exc.far, exc.hpfar, (value,))
             case _:
                 return self._record(state, ExitReason.SYNC, esr)
@@ -232,13 +244,14 @@ def _mpidr(value: int) -> int:
 
 def _timers(ctx: CpuContext, now: int) -> tuple[int, int, int, int]:
     """CNTP_CTL, CNTP_CVAL, CNTV_CTL, CNTV_CVAL as the VM would read them; the offset is zero."""
-    result = []
-    for timer in ("CNTP", "CNTV"):
-        ctl, cval = ctx.read(f"{timer}_CTL_EL0") & (_ENABLE | _IMASK), ctx.read(f"{timer}_CVAL_EL0")
-        if ctl & _ENABLE and now >= cval:
-            ctl |= _ISTATUS
-        result += [ctl, cval]
-    return result[0], result[1], result[2], result[3]
+    read = ctx.read
+    cntp_ctl, cntp_cval = read("CNTP_CTL_EL0") & (_ENABLE | _IMASK), read("CNTP_CVAL_EL0")
+    cntv_ctl, cntv_cval = read("CNTV_CTL_EL0") & (_ENABLE | _IMASK), read("CNTV_CVAL_EL0")
+    if cntp_ctl & _ENABLE and now >= cntp_cval:
+        cntp_ctl |= _ISTATUS
+    if cntv_ctl & _ENABLE and now >= cntv_cval:
+        cntv_ctl |= _ISTATUS
+    return cntp_ctl, cntp_cval, cntv_ctl, cntv_cval
 
 
 def _masks(timers: tuple[int, int, int, int]) -> int:

@@ -164,11 +164,11 @@ class Monitor:
     def _serve_rmm(self, port: El3Port, fid: int, x: Sequence[int]) -> None:
         if fid == smccc.RMM_BOOT_COMPLETE and port.index in self._booting:
             self._booting[port.index] = _boot_code(x[1])
-            if port.events.active:
+            if port.events.detailed:
                 self._report_rmm_call(port, fid, x, (smccc.E_RMM_OK,))
             return
         results = self._services.call(port, fid, x)
-        if port.events.active:
+        if port.events.detailed:
             self._report_rmm_call(port, fid, x, results)
         port.complete(_REALM, (results[0] & MASK64, *results[1:], *x[len(results) : 8]))
 

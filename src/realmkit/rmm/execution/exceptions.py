@@ -6,7 +6,19 @@ Every handler ends with exactly one of ``resume`` (the Realm goes on) and ``leav
 from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.errors import InternalError
-from realmkit.arch.esr import FSC_GPF, FSC_GPF_WALK, ISS_DABT, Ec, exception_class
+from realmkit.arch.esr import (
+    DABT_SAS_MAX,
+    DABT_SAS_SHIFT,
+    DABT_SRT_MAX,
+    DABT_SRT_SHIFT,
+    DABT_STATUS,
+    DABT_WNR,
+    FSC_GPF,
+    FSC_GPF_WALK,
+    ISS_DABT,
+    Ec,
+    exception_class,
+)
 from realmkit.arch.rmi import ExitReason, Ripas
 from realmkit.arch.smccc import MASK64
 from realmkit.machine.port import CpuContext, El2Port, ExceptionInfo, ExceptionKind
@@ -25,12 +37,8 @@ _FETCH_EXIT: Final = _EC | ISS_DABT.mask("SET", "EA", "DFSC")
 _DATA_EXIT: Final = _FETCH_EXIT | ISS_DABT.mask("FnV")
 """IL is left out at Unprotected IPAs too: it is 1 in every data abort without ISV, and Hosts expect these bits only."""
 _EMULATABLE_EXIT: Final = _DATA_EXIT | ISS_DABT.mask("ISV", "SAS", "SF", "WnR")
-_WNR: Final = ISS_DABT.mask("WnR")
-_SRT_SHIFT: Final = ISS_DABT.bits["SRT"][0]
-_SAS_SHIFT: Final = ISS_DABT.bits["SAS"][0]
 _OF_SIZE: Final = tuple((1 << (8 << size)) - 1 for size in range(4))
 """By SAS: the bits of a register that the access moves."""
-_FSC: Final = ISS_DABT.mask("DFSC")
 _EXTERNAL: Final = frozenset({0x10, 0x13, 0x14, 0x15, 0x16, 0x17})
 _GRANULE_PROTECTION: Final = range(FSC_GPF_WALK - 1, FSC_GPF + 1)
 _SET_RESTARTABLE: Final = 3  # UEO
@@ -84,7 +92,7 @@ def _asynchronous(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> No
 
 def _serror(rmm: "Rmm", port: El2Port, rec: Rec, esr: int) -> None:
     """An asynchronous external abort: the Host's business, and the Realm's too if its state may be corrupt."""
-    described = esr & (_SERROR_IDS | _FSC) == _SERROR_ASYNCHRONOUS
+    described = esr & (_SERROR_IDS | DABT_STATUS) == _SERROR_ASYNCHRONOUS
     if described and esr & _SERROR_AET in (_AET_UNRECOVERABLE, _AET_RECOVERABLE):
         rec.ctx.write("HCR_EL2", rec.ctx.read("HCR_EL2") | registers.HCR_VSE)
     leave(rmm, port, rec, ExitReason.SERROR, esr=esr & _SERROR_EXIT)
@@ -94,7 +102,7 @@ def _abort(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
     """Stage 2 aborts: the decision table of rec-run section 6.2, top to bottom."""
     ctx, realm, esr = rec.ctx, rec.realm, exc.esr
     fetch = exception_class(esr) == Ec.IABT_LOWER
-    status = esr & _FSC
+    status = esr & DABT_STATUS
     if status in _EXTERNAL:
         if ISS_DABT.get(esr, "SET") != _SET_RESTARTABLE:
             inject.external_abort(ctx, esr, exc.far)
@@ -125,9 +133,9 @@ def _abort(rmm: "Rmm", port: El2Port, rec: Rec, exc: ExceptionInfo) -> None:
         leave(rmm, port, rec, ExitReason.SYNC, esr=esr & _DATA_EXIT, hpfar=exc.hpfar)
         return
     gprs: tuple[int, ...] = ()
-    source = esr >> _SRT_SHIFT & 31
-    if esr & _WNR and source != 31:
-        gprs = (ctx.x[source] & _OF_SIZE[esr >> _SAS_SHIFT & 3],)
+    source = esr >> DABT_SRT_SHIFT & DABT_SRT_MAX
+    if esr & DABT_WNR and source != DABT_SRT_MAX:
+        gprs = (ctx.x[source] & _OF_SIZE[esr >> DABT_SAS_SHIFT & DABT_SAS_MAX],)
     leave(
         rmm,
         port,

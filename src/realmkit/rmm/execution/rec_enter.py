@@ -7,7 +7,15 @@ writes go to the Host, so an entry has no value to take over for one.
 import struct
 from typing import TYPE_CHECKING, Final
 
-from realmkit.arch.esr import ISS_DABT
+from realmkit.arch.esr import (
+    DABT_SAS_MAX,
+    DABT_SAS_SHIFT,
+    DABT_SF,
+    DABT_SRT_MAX,
+    DABT_SRT_SHIFT,
+    DABT_SSE,
+    DABT_WNR,
+)
 from realmkit.arch.events import RecEntered
 from realmkit.arch.gic import LIST_REGISTERS
 from realmkit.arch.pas import Pas
@@ -42,11 +50,6 @@ _GIC_OFFSET: Final = 0x300
 _ENTER_END: Final = _GIC_OFFSET + _GIC.size
 _HOST_CALL_GPRS_OFFSET: Final = 8
 _SUCCESS: Final = int(RsiStatus.SUCCESS)
-_WNR: Final = ISS_DABT.mask("WnR")
-_SSE: Final = ISS_DABT.mask("SSE")
-_SF: Final = ISS_DABT.mask("SF")
-_SRT_SHIFT: Final = ISS_DABT.bits["SRT"][0]
-_SAS_SHIFT: Final = ISS_DABT.bits["SAS"][0]
 
 
 def rec_enter(rmm: "Rmm", port: El2Port, rec: int, run_ptr: int) -> None:
@@ -110,13 +113,13 @@ def _complete_abort(rec: Rec, flags: int, value: int) -> None:
     if not flags & ENTER_EMUL_MMIO:
         return
     esr = abort.esr
-    target = esr >> _SRT_SHIFT & 31
-    if not esr & _WNR and target != 31:
-        bits = 8 << (esr >> _SAS_SHIFT & 3)
+    target = esr >> DABT_SRT_SHIFT & DABT_SRT_MAX
+    if not esr & DABT_WNR and target != DABT_SRT_MAX:
+        bits = 8 << (esr >> DABT_SAS_SHIFT & DABT_SAS_MAX)
         value &= (1 << bits) - 1
-        if esr & _SSE and value >> (bits - 1):
+        if esr & DABT_SSE and value >> (bits - 1):
             value |= MASK64 & ~((1 << bits) - 1)
-        if not esr & _SF:
+        if not esr & DABT_SF:
             value &= 0xFFFF_FFFF
         ctx.x[target] = value
     ctx.pc = ctx.pc + 4 & MASK64
