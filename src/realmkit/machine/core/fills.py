@@ -110,13 +110,16 @@ class Fills(Engines):
     def _translate(self, space: Space, vaddr: int, kind: Kind) -> Translation | None:
         """A fill that the translation cache does not know."""
         mmu = self.services.mmu(self.state)
-        access = Access(kind, space.privileged, space.pan)
         engine = self.engine
-        known = mmu.known(space.controls, vaddr, access, space.tables)
+        known = mmu.known(space.controls, vaddr, kind, space.privileged, space.tables)
+        if isinstance(known, Fault):
+            self._failed = vaddr, kind, known
+            return None
         if known is not None and known[0] >> 12 in engine.pages:
             pa, rights, not_global, reach = known
             permissions = rights & _DATA
         else:
+            access = Access(kind, space.privileged, space.pan)
             mapping = mmu.translate(space.controls, vaddr, access, space.tables)
             if isinstance(mapping, Fault):
                 self._failed = vaddr, kind, mapping
@@ -150,15 +153,16 @@ class Fills(Engines):
         found = space.code(page) or space.data(page)
         if found is not None:
             return found[0]
-        access = Access(Kind.READ, space.privileged, space.pan)
         mmu = self.services.mmu(self.state)
-        known = mmu.known(space.controls, va, access, space.tables)
+        known = mmu.known(space.controls, va, Kind.READ, space.privileged, space.tables)
+        if isinstance(known, Fault):
+            return None
         if known is not None:
             pa, rights, not_global, reach = known
             if pa >> 12 in self.engine.pages:
                 space.keep(page, False, (pa, rights & _DATA), reach, not_global)
             return pa
-        mapping = mmu.translate(space.controls, va, access, space.tables)
+        mapping = mmu.translate(space.controls, va, Access(Kind.READ, space.privileged, space.pan), space.tables)
         return None if isinstance(mapping, Fault) else mapping.pa
 
     def _fetched(self, pc: int, space: Space) -> int:

@@ -13,24 +13,33 @@ WAIT: Final = -1
 """Kind of WFE."""
 FATAL: Final = -2
 """Kind of what Unicorn must not see (:mod:`realmkit.machine.core.fatal`)."""
+_UPPERS: Final = re.compile(rb"[\x08\x0b\x0c\x1b\x1c\x3b\x3c]\xd5")
+_IMAGE_UPPERS: Final = re.compile(rb"[\x08\x0b\x0c\x1b\x1c\x38\x3b\x3c]\xd5")
+"""Upper half-words of what may have to be hooked, besides WFE; none of them begins as it ends."""
 _FATAL_TOPS: Final = re.compile(rb"[\x0e\x1e\x2e\x3e\x4e\x5e\x6e\x7e]")
-_SYSTEM: Final = b"\xd5"
-"""Top byte of system instructions."""
 _WFE: Final = 0xD503_205F
+_WFE_BYTES: Final = _WFE.to_bytes(4, "little")
 _CTR, _RNDR, _RNDRRS = 0xD53B_0020, 0xD53B_2400, 0xD53B_2420
 """MRS of CTR_EL0, RNDR and RNDRRS."""
 
 
 def find(page: memoryview, image: bool) -> Iterator[tuple[int, int]]:
     """(offset, kind) of each such instruction, kind being Unicorn's name of it; ``image``: the code may run at EL2."""
-    tops = bytes(page[3::4])
     words = page.cast("I")
-    at = tops.find(_SYSTEM)
+    code = page.tobytes()
+    at = code.find(_WFE_BYTES)
     while at >= 0:
-        kind = kind_of(words[at], image)
+        if not at & 3:
+            yield at, WAIT
+        at = code.find(_WFE_BYTES, at + 1)
+    for match in (_IMAGE_UPPERS if image else _UPPERS).finditer(page.cast("H")[1::2].tobytes()):
+        place = match.start()
+        if place & 1:
+            continue
+        kind = kind_of(words[place >> 1], image)
         if kind is not None:
-            yield 4 * at, kind
-        at = tops.find(_SYSTEM, at + 1)
+            yield 2 * place, kind
+    tops = code[3::4]
     for match in _FATAL_TOPS.finditer(tops):
         at = match.start()
         if is_fatal(words[at]):

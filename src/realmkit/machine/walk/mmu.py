@@ -145,22 +145,22 @@ class Mmu:
             )
             return self._final(c, first, access)
         except StageFault as fault:
-            kind = _WRITE if fault.write else access.kind
-            return Fault(fault.fsc, fault.stage, va, kind, fault.ipa, fault.s1ptw)
+            return _fault(fault, va, access.kind)
 
-    def known(self, c: Controls, va: int, access: Access, known: stage1.KnownTables) -> Known | None:
-        """What :meth:`translate` would give for a 4, 16 or 64 KB page, if that is found without a walk; None otherwise.
+    def known(
+        self, c: Controls, va: int, kind: Kind, privileged: bool, known: stage1.KnownTables
+    ) -> Known | Fault | None:
+        """What :meth:`translate` would give for a 4, 16 or 64 KB page, if no walk of stage 1 is needed; None otherwise.
 
-        The descriptor itself is read: where its table lies, what its attributes mean and where stage 2 leads from there
-        is remembered.
+        The descriptor itself is read: where its table lies and what its attributes mean is remembered.
         """
         table = known.get(va >> stage1.KNOWN_SHIFT)
         if table is None:
             return None
-        address, _, ns, pa_bits, granule, leaves = table
+        address, _, ns, pa_bits, granule, staged, leaves = table
         where = address + (va >> granule & (1 << granule - 3) - 1) * 8
         held = None
-        if c.stage2:
+        if staged:
             held = self._held.get(c.vttbr)
             place = None if held is None else held.tables.get(where >> 12)
             if place is None:
@@ -173,7 +173,6 @@ class Mmu:
         except (GranuleProtectionFault, ExternalAbort):
             return None
         leaf = leaves.get(descriptor & stage1.ATTRIBUTES)
-        kind, privileged, _ = access
         if leaf is None or not leaf.rights >> kind & 1:
             return None
         rights, not_global, ns = leaf
@@ -187,10 +186,12 @@ class Mmu:
             self._gpc.translated.add(output >> 12)
             return output & _PAGE, rights, not_global, granule
         second = held.pages.get(output >> 12)
-        if second is None:
-            return None
-        rights &= second.rights[privileged]
-        return (second.pa, rights, not_global, granule) if rights >> kind & 1 else None
+        if second is None or not second.rights[privileged] >> kind & 1:
+            try:
+                second = self._second(c, output, kind, privileged)
+            except StageFault as fault:
+                return _fault(fault, va, kind)
+        return second.pa, rights & second.rights[privileged], not_global, granule
 
     def translate_stage1(self, c: Controls, va: int, access: Access) -> Mapping | Fault:
         """Stage 1 alone, as address translation instructions report it: its output, or the fault of its walk."""
@@ -314,3 +315,8 @@ class Mmu:
         except ExternalAbort:
             raise StageFault(FSC_EXTERNAL_WALK + level, write=True) from None
         return True
+
+
+def _fault(fault: StageFault, va: int, kind: Kind) -> Fault:
+    """The fault of an access to ``va``; a hardware update of a descriptor is a write."""
+    return Fault(fault.fsc, fault.stage, va, _WRITE if fault.write else kind, fault.ipa, fault.s1ptw)

@@ -65,8 +65,9 @@ class Leaf(NamedTuple):
 class LeafTable(NamedTuple):
     """A table at level 3 and what the walk has gathered above it.
 
-    ``leaves``: what its descriptors have meant so far, by :data:`ATTRIBUTES`; only for those that hardware does not
-    update. A kind of access without its right may yet be one that has to: of a clean page.
+    ``staged``: its address passes stage 2. ``leaves``: what its descriptors have meant so far, by :data:`ATTRIBUTES`;
+    only those that hardware does not update. A kind of access that has no right by them may have to update one (a clean
+    page).
     """
 
     address: int
@@ -74,6 +75,7 @@ class LeafTable(NamedTuple):
     ns: bool
     pa_bits: int
     granule: int
+    staged: bool
     leaves: dict[int, Leaf]
 
 
@@ -203,8 +205,8 @@ def _descend(
         if level == 3 and known is not None:
             if len(known) >= KNOWN_TABLES:
                 known.clear()
-            last = known[va >> KNOWN_SHIFT] = LeafTable(table, inherited, ns, pa_bits, granule, {})
-    return where, descriptor, level, shift, last or LeafTable(table, inherited, ns, pa_bits, granule, {})
+            last = known[va >> KNOWN_SHIFT] = LeafTable(table, inherited, ns, pa_bits, granule, c.stage2, {})
+    return where, descriptor, level, shift, last or LeafTable(table, inherited, ns, pa_bits, granule, c.stage2, {})
 
 
 def _leaf(
@@ -216,7 +218,7 @@ def _leaf(
     end: tuple[int, int, int, int, LeafTable],
 ) -> Stage1 | None:
     """What the last descriptor gives, with its hardware updates; None when it changed under them."""
-    where, descriptor, level, shift, (_, inherited, ns, pa_bits, granule, leaves) = end
+    where, descriptor, level, shift, (_, inherited, ns, pa_bits, granule, _, leaves) = end
     secure = c.state is SecurityState.SECURE
     if not descriptor & 2 if level == 3 else level < _LARGEST_BLOCK[granule]:
         raise StageFault(FSC_TRANSLATION + level)
