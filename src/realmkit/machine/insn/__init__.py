@@ -5,7 +5,7 @@ that trap.
 """
 
 from realmkit.machine.insn.decoder import Instruction, decode, decode_access
-from realmkit.machine.insn.loadstore import Extend, LoadStore, Operation, effective_address
+from realmkit.machine.insn.loadstore import Extend, LoadStore, Operation
 from realmkit.machine.insn.system import ExceptionCall, ExceptionReturn, Hint, HintKind, SystemAccess, Vector
 
 __all__ = [
@@ -21,5 +21,4 @@ __all__ = [
     "Vector",
     "decode",
     "decode_access",
-    "effective_address",
 ]

@@ -102,8 +102,22 @@ class LoadStore:
         return not self.simd and not self.exclusive and self.operation in (Operation.LOAD, Operation.STORE)
 
     def address(self, x: Sequence[int], sp: int, pc: int) -> int:
-        """Effective address from X0-X30, the current SP and the PC of the instruction."""
-        return effective_address(self, x.__getitem__, lambda: sp, pc)
+        """The lowest address of the access, from X0-X30, the current SP and the PC of the instruction."""
+        if self.literal:
+            return pc + self.offset & MASK64
+        if self.rn != 31:
+            base = x[self.rn]
+        else:
+            # DC ZVA and cache maintenance take Xt, where 31 is XZR; everything else has a base register.
+            base = 0 if self.operation in (Operation.ZERO, Operation.MAINTENANCE) else sp
+        if self.rm is None:
+            return base + self.offset & MASK64
+        index = 0 if self.rm == 31 else x[self.rm]
+        if self.extend is Extend.UXTW:
+            index &= 0xFFFF_FFFF
+        elif self.extend is Extend.SXTW:
+            index = sign_extend(index, 32)
+        return base + (index << self.shift) & MASK64
 
     def fault_address(self, start: int, page: int) -> int:
         """The lowest address of the access that lies in the 4 KB page at ``page``: what FAR holds.
@@ -140,22 +154,3 @@ def sign_extend(value: int, bits: int) -> int:
     """The low ``bits`` of a value as a signed integer."""
     value &= (1 << bits) - 1
     return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def effective_address(access: LoadStore, read_x: Callable[[int], int], read_sp: Callable[[], int], pc: int) -> int:
-    """The lowest address of the access; ``read_x(n)`` gives X0-X30 and is not asked for register 31."""
-    if access.literal:
-        return pc + access.offset & MASK64
-    if access.rn != 31:
-        base = read_x(access.rn)
-    else:
-        # DC ZVA and cache maintenance take Xt, where 31 is XZR; everything else has a base register.
-        base = 0 if access.operation in (Operation.ZERO, Operation.MAINTENANCE) else read_sp()
-    if access.rm is None:
-        return base + access.offset & MASK64
-    index = 0 if access.rm == 31 else read_x(access.rm)
-    if access.extend is Extend.UXTW:
-        index &= 0xFFFF_FFFF
-    elif access.extend is Extend.SXTW:
-        index = sign_extend(index, 32)
-    return base + (index << access.shift) & MASK64
