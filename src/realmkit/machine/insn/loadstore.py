@@ -107,9 +107,10 @@ class LoadStore:
             return pc + self.offset & MASK64
         if self.rn != 31:
             base = x[self.rn]
+        elif self.operation in (Operation.ZERO, Operation.MAINTENANCE):
+            base = 0  # DC ZVA and cache maintenance take Xt, where 31 is XZR
         else:
-            # DC ZVA and cache maintenance take Xt, where 31 is XZR; everything else has a base register.
-            base = 0 if self.operation in (Operation.ZERO, Operation.MAINTENANCE) else sp
+            base = sp
         if self.rm is None:
             return base + self.offset & MASK64
         index = 0 if self.rm == 31 else x[self.rm]
