@@ -3,7 +3,6 @@
 Only public interfaces are used. The translation of addresses is ours (virtual TLB mode): the fill hook asks for it.
 """
 
-import ctypes
 from collections.abc import Callable
 from typing import Final
 
@@ -25,13 +24,13 @@ from realmkit.machine.core import scan
 from realmkit.machine.core.blocks import Blocks
 from realmkit.machine.core.native import (
     CODE,
-    ENCODING_SIZE,
     INSTRUCTION,
     PC,
     PSTATE,
     SP,
     Batch,
     CpRegister,
+    EncodingBytes,
     Register,
     RegisterFile,
     Runner,
@@ -321,7 +320,7 @@ class Engine:
 
     def _on_instruction(self, handle: int, register: int, place: int, kind: int) -> int:
         try:
-            key = (ctypes.string_at(place, ENCODING_SIZE), register, kind == UC_ARM64_INS_MRS)
+            key = (EncodingBytes.from_address(place).raw, register, kind == UC_ARM64_INS_MRS)
             access = self._accesses.get(key)
             if access is None:
                 cp = CpRegister.from_address(place)

@@ -150,7 +150,8 @@ class Fills(Engines):
             bits = 0
         space = self.engine.tlb.spaces.get((bits, raw)) or self._space(bits, raw)
         page = va >> 12 & PAGE_MASK
-        found = space.code(page) or space.data(page)
+        shared, own = space.shared, space.own
+        found = shared.code.get(page) or own.code.get(page) or shared.data.get(page) or own.data.get(page)
         if found is not None:
             return found[0]
         mmu = self.services.mmu(self.state)

@@ -51,8 +51,8 @@ class CpRegister(ctypes.Structure):
 
 
 _SLOT: Final = ctypes.sizeof(CpRegister)
-ENCODING_SIZE: Final = 20
-"""Bytes of a CpRegister that say which register it is."""
+EncodingBytes: Final = ctypes.c_char * 20
+"""What of a CpRegister says which register it is."""
 
 # Prototypes of our own: to convert arguments to the types that the binding declares takes longer than the call.
 _UNTYPED: Final = ctypes.CFUNCTYPE(ctypes.c_int)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.esr import FSC_ALIGNMENT, FSC_DEBUG, Ec, make_esr
 from realmkit.arch.smccc import MASK64
+from realmkit.arch.sysregs import ENCODINGS
 from realmkit.machine.core import counters, exceptions, gic, translation
 from realmkit.machine.core.registers import HCR_E2H, HCR_RW, HCR_TID3, HCR_TRANSLATION, HCR_TSC, HCR_TWE, HCR_TWI
 from realmkit.machine.core.tlb import PAGE_MASK
@@ -44,6 +45,8 @@ _TRANSLATIONS: Final[tuple[dict[int, tuple[int, ...]], ...]] = (
     {0: (0, 1, 2, 3), 4: (0, 1, 4, 5, 6, 7)},
 )
 """AT instructions of EL1 and EL2: op2 by op1."""
+_CTR_EL0: Final = ENCODINGS["CTR_EL0"]
+_EL: Final = 0xC
 _RANDOM: Final = frozenset({"RNDR", "RNDRRS"})
 _IGNORED: Final = frozenset({"OSLAR_EL1", "OSDLR_EL1"})
 
@@ -222,11 +225,15 @@ def hooked(cpu: Cpu, access: SystemAccess, value: int) -> bool:
         return _maintenance(cpu, access, value)
     if op0 != 3:
         return False
+    if access.encoding == _CTR_EL0:
+        if not access.read or (cpu.running_pstate() & _EL == 0 and _is_denied_to_el0(cpu, access, "CTR_EL0")):
+            return False
+        cpu.write_x(access.rt, cpu.services.identification(cpu.ctx, "CTR_EL0"))
+        return True
     name = access.name
     el = cpu.running_pstate() >> 2 & 3
     if crn == 0:
-        known = name == "CTR_EL0" or (el == 2 and _is_identification(access))
-        if not access.read or not known or (el == 0 and _is_denied_to_el0(cpu, access, name)):
+        if not access.read or el < 2 or not _is_identification(access):
             return False
         cpu.write_x(access.rt, cpu.services.identification(cpu.ctx, name))
         return True
