@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from realmkit.arch.pas import Gpi, SecurityState
 from realmkit.machine.walk import Access, Controls, Fault, Kind, Mapping
 from realmkit.machine.walk.stage1 import LEAVES, KnownTables
-from tests.machine.walk.kit import AF, RAM, READ, WRITE, Board, Leaf, Tables, build, el1, el2
+from tests.machine.walk.kit import AF, RAM, READ, WRITE, Board, Leaf, Tables, build, el1, el2, span
 
 BASE = 0x2000_0000
 """First address that stage 1 maps."""
@@ -42,6 +42,7 @@ class Known(RuleBasedStateMachine):
 
     @initialize(
         granule=granules,
+        level=st.sampled_from([3, 3, 2]),
         state=st.sampled_from([SecurityState.NS, SecurityState.REALM, SecurityState.SECURE]),
         staged=st.booleans(),
         hardware=st.integers(0, 3),
@@ -50,11 +51,23 @@ class Known(RuleBasedStateMachine):
         regime=st.sampled_from([1, 1, 2]),
     )
     def begin(
-        self, granule: int, state: SecurityState, staged: bool, hardware: int, inherited: int, wxn: bool, regime: int
+        self,
+        granule: int,
+        level: int,
+        state: SecurityState,
+        staged: bool,
+        hardware: int,
+        inherited: int,
+        wxn: bool,
+        regime: int,
     ) -> None:
+        self.known: dict[tuple[bool, bool], KnownTables] = {}
         self.board = Board(state)
-        self.size = granule
-        leaves = [Leaf(BASE + n * granule, 3, n * granule) for n in range(LEAF_COUNT)]
+        self.level, self.size = level, span(granule, level)
+        self.type = 3 if level == 3 else 1
+        self.pages = self.board.allocate(granule)
+        self.board.memory.write(self.pages, (AF | 3).to_bytes(8, "little") * 4)
+        leaves = [Leaf(BASE + n * self.size, level, n * self.size) for n in range(LEAF_COUNT)]
         # Without the last bit of NSTable, which leads walks of the Secure state elsewhere.
         self.first = build(self.board, leaves, granule, 39, table_attributes=(inherited & 15) << 59)
         if regime == 2:
@@ -66,11 +79,10 @@ class Known(RuleBasedStateMachine):
             self.stage_2()
         else:
             for n in range(LEAF_COUNT):
-                self.first.patch(3, BASE + n * granule, PHYSICAL[0] & -granule | AF | 3)
-        self.known: dict[tuple[bool, bool], KnownTables] = {}
+                self.write(n, PHYSICAL[0] & -self.size | AF)
 
     def stage_2(self) -> None:
-        self.table_pages = sorted({place & -4096 for place in self.first.places.values()})
+        self.table_pages = sorted({self.pages, *(place & -4096 for place in self.first.places.values())})
         self.data_pages = [n * self.size for n in range(LEAF_COUNT)]
         pages = {page: page for page in self.table_pages} | dict.fromkeys(self.data_pages, PHYSICAL[0])
         self.second = build(
@@ -79,20 +91,34 @@ class Known(RuleBasedStateMachine):
         c = self.controls
         c.hcr, c.vtcr, c.vttbr = 1, 3 << 21 | 5 << 16 | 1 << 6 | 25, 7 << 48 | self.second.root
 
+    def write(self, leaf: int, value: int) -> None:
+        """Change a descriptor; where it has been a table, with a TLBI of all levels."""
+        va = BASE + leaf * self.size
+        if self.level == 2 and self.first.descriptor(2, va) & 3 == 3:
+            self.known = {}
+        self.first.patch(self.level, va, value | self.type)
+
+    @rule(leaf=st.integers(0, LEAF_COUNT - 1))
+    def split(self, leaf: int) -> None:
+        """A table in place of a block."""
+        if self.level == 2:
+            self.first.patch(2, BASE + leaf * self.size, self.pages | 3)
+
     @rule(leaf=st.integers(0, LEAF_COUNT - 1), to=st.integers(0, LEAF_COUNT - 1), attributes=attributes1)
     def change_leaf(self, leaf: int, to: int, attributes: int) -> None:
         output = PHYSICAL[to] & -self.size if self.second is None else to * self.size
-        self.first.patch(3, BASE + leaf * self.size, output | attributes | 3)
+        self.write(leaf, output | attributes)
 
     @rule(leaf=st.integers(0, LEAF_COUNT - 1))
     def remove_leaf(self, leaf: int) -> None:
-        self.first.patch(3, BASE + leaf * self.size, 0)
+        self.write(leaf, 0)
+        self.first.patch(self.level, BASE + leaf * self.size, 0)
 
     @rule(leaf=st.integers(0, LEAF_COUNT - 1))
     def lead_too_far(self, leaf: int) -> None:
         self.controls.pa_bits = 40
         self.known = {}
-        self.first.patch(3, BASE + leaf * self.size, 1 << 44 | AF | 3)
+        self.write(leaf, 1 << 44 | AF)
 
     @rule(number=st.integers(0, 5), pa=st.sampled_from([*PHYSICAL, None]), attributes=attributes2)
     def change_stage_2(self, number: int, pa: int | None, attributes: int) -> None:
@@ -105,6 +131,9 @@ class Known(RuleBasedStateMachine):
             if pa is not None:
                 pa = TABLE_COPIES + 0x1000 * self.table_pages.index(page)
                 self.board.memory.write(pa, self.board.memory.read(page, 4096))
+            if page != self.first.places[self.level, BASE] & -4096:
+                # Stage 2 maintenance makes PEs forget where tables are.
+                self.known = {}
             attributes |= 3 << 6 if number & 1 else 0
         self.second.patch(3, page, 0 if pa is None else pa | attributes | 3)
         self.board.mmu.invalidate_ipa(7, page, 4096)
@@ -139,11 +168,11 @@ class Known(RuleBasedStateMachine):
         for kind in (*kinds, kinds[0]):
             access = Access(kind, privileged, pan)
             quick = board.mmu.known(c, va, kind, privileged, tables)
-            before = board.memory.read64(self.first.places[3, BASE + leaf * self.size])
+            before = board.memory.read64(self.first.places[self.level, BASE + leaf * self.size])
             fresh = board.new_mmu().translate(c, va, access)
             if quick is not None:
                 assert quick == (fresh if isinstance(quick, Fault) else expected(fresh))
-                assert before == board.memory.read64(self.first.places[3, BASE + leaf * self.size])
+                assert before == board.memory.read64(self.first.places[self.level, BASE + leaf * self.size])
             assert board.mmu.translate(c, va, access, tables) == fresh
 
 

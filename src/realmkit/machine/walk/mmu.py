@@ -150,15 +150,15 @@ class Mmu:
     def known(
         self, c: Controls, va: int, kind: Kind, privileged: bool, known: stage1.KnownTables
     ) -> Known | Fault | None:
-        """What :meth:`translate` would give for a 4, 16 or 64 KB page, if no walk of stage 1 is needed; None otherwise.
+        """What :meth:`translate` would give, if no walk of stage 1 is needed; None otherwise.
 
-        The descriptor itself is read: where its table lies and what its attributes mean is remembered.
+        The last descriptor is read: where its table lies and what its attributes mean is remembered.
         """
         table = known.get(va >> stage1.KNOWN_SHIFT)
         if table is None:
             return None
-        address, _, ns, pa_bits, granule, staged, leaves = table
-        where = address + (va >> granule & (1 << granule - 3) - 1) * 8
+        address, mask, shift, ns, pa_bits, staged, leaves, _, _, _ = table
+        where = address + (va >> shift & mask) * 8
         held = None
         if staged:
             held = self._held.get(c.vttbr)
@@ -176,7 +176,7 @@ class Mmu:
         if leaf is None or not leaf.rights >> kind & 1:
             return None
         rights, not_global, ns = leaf
-        inside = (1 << granule) - 1
+        inside = (1 << shift) - 1
         output = descriptor & _OUTPUT & ~inside | va & inside
         if output >> pa_bits:
             return None
@@ -184,14 +184,14 @@ class Mmu:
             if not self._gpc.allowed(Pas.NS if ns else self._pas, output):
                 return None
             self._gpc.translated.add(output >> 12)
-            return output & _PAGE, rights, not_global, granule
+            return output & _PAGE, rights, not_global, shift
         second = held.pages.get(output >> 12)
         if second is None or not second.rights[privileged] >> kind & 1:
             try:
                 second = self._second(c, output, kind, privileged)
             except StageFault as fault:
                 return _fault(fault, va, kind)
-        return second.pa, rights & second.rights[privileged], not_global, granule
+        return second.pa, rights & second.rights[privileged], not_global, shift
 
     def translate_stage1(self, c: Controls, va: int, access: Access) -> Mapping | Fault:
         """Stage 1 alone, as address translation instructions report it: its output, or the fault of its walk."""

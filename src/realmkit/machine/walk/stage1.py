@@ -23,11 +23,11 @@ _ADDRESS: Final = (1 << 48) - 1
 _MIN_TSZ: Final = 16
 _MAX_TSZ: Final = 39
 ATTRIBUTES: Final = 3 << 53 | 1 << 51 | 3 << 10 | 7 << 5 | 3
-"""What of a descriptor at level 3 decides rights: UXN and PXN, DBM, nG, AF, AP[2:1], NS, and what makes it one."""
+"""What of a last descriptor decides rights: UXN and PXN, DBM, nG, AF, AP[2:1], NS, and what makes it one."""
 LEAVES: Final = 32
 """Kinds of descriptors that are remembered of one table."""
 KNOWN_SHIFT: Final = 21
-"""log2 of the bytes that the least table at level 3 covers (4 KB granule)."""
+"""log2 of the bytes that the least table at level 3 covers, and the least block maps (4 KB granule)."""
 KNOWN_TABLES: Final = 1 << 14
 _WRITE: Final = Kind.WRITE
 _EXECUTE: Final = Kind.EXECUTE
@@ -55,7 +55,7 @@ class Stage1(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """What the attributes of a descriptor at level 3 mean: ``rights`` has bit n for kind n of an access."""
+    """What the attributes of a last descriptor mean: ``rights`` has bit n for kind n of an access."""
 
     rights: int
     not_global: bool
@@ -63,24 +63,27 @@ class Leaf(NamedTuple):
 
 
 class LeafTable(NamedTuple):
-    """A table at level 3 and what the walk has gathered above it.
+    """A table with last descriptors in it, and what the walk has gathered above it.
 
-    ``staged``: its address passes stage 2. ``leaves``: what its descriptors have meant so far, by :data:`ATTRIBUTES`;
-    only those that hardware does not update. A kind of access that has no right by them may have to update one (a clean
-    page).
+    ``mask`` and ``shift``: which bits of an address are the index. ``staged``: its address passes stage 2. ``leaves``:
+    what its last descriptors have meant so far, by :data:`ATTRIBUTES`; only those that hardware does not update. A kind
+    of access that has no right by them may have to update one (a clean page).
     """
 
     address: int
-    inherited: int
+    mask: int
+    shift: int
     ns: bool
     pa_bits: int
-    granule: int
     staged: bool
     leaves: dict[int, Leaf]
+    level: int
+    inherited: int
+    granule: int
 
 
 KnownTables = dict[int, LeafTable]
-"""By VA[63:KNOWN_SHIFT]."""
+"""By VA[63:KNOWN_SHIFT]: at level 3, or where a block was."""
 
 
 class _Half(NamedTuple):
@@ -130,7 +133,7 @@ def translate(
 ) -> Stage1:
     """Walk the tables for ``va``; raises StageFault.
 
-    ``known`` remembers level 3 tables for the caller, as a TLB may: it belongs to one ``c``, privilege and PAN.
+    ``known`` remembers last tables for the caller, as a TLB may: it belongs to one ``c``, privilege and PAN.
     """
     if not c.stage1:
         return _flat(c, va, access)
@@ -151,20 +154,21 @@ def _walk(
 ) -> Stage1 | None:
     """One walk; None when a descriptor changed under it."""
     table = None if known is None else known.get(va >> KNOWN_SHIFT)
-    if table is None:
-        return _leaf(c, va, access, read, swap, _descend(c, va, access, read, known))
-    granule = table.granule
-    where = table.address + (va >> granule & (1 << granule - 3) - 1) * 8
-    descriptor = read(where, 3, table.ns)
-    if not descriptor & 1:
-        raise StageFault(FSC_TRANSLATION + 3)
-    return _leaf(c, va, access, read, swap, (where, descriptor, 3, granule, table))
+    if table is not None:
+        level = table.level
+        where = table.address + (va >> table.shift & table.mask) * 8
+        descriptor = read(where, level, table.ns)
+        if not descriptor & 1:
+            raise StageFault(FSC_TRANSLATION + level)
+        if level == 3 or not descriptor & 2:
+            return _leaf(c, va, access, swap, where, descriptor, table)
+    return _leaf(c, va, access, swap, *_descend(c, va, access, read, known))
 
 
 def _descend(
     c: Controls, va: int, access: Access, read: ReadDescriptor, known: KnownTables | None
-) -> tuple[int, int, int, int, LeafTable]:
-    """Address and value of the descriptor at which the walk ends, its level and shift, and what led there."""
+) -> tuple[int, int, LeafTable]:
+    """Address and value of the descriptor at which the walk ends, and its table."""
     upper = bool(va >> 55 & 1)
     tsz, granule, ttbr, disabled, ignore_top, flat_attributes, el0_denied = _half(c, upper)
     if disabled or not _MIN_TSZ <= tsz <= _MAX_TSZ or (el0_denied and not access.privileged):
@@ -180,13 +184,15 @@ def _descend(
     pa_bits = min(PS_BITS[(c.tcr >> 16 if c.el2 else c.tcr >> 32) & 7], c.pa_bits)
     if table >> pa_bits:
         raise StageFault(FSC_ADDRESS_SIZE)
-    index = va >> shift & (1 << bits - shift) - 1
+    mask = (1 << bits - shift) - 1
     inherited = 0
     ns = False
     secure = c.state is SecurityState.SECURE
     last = None
     while True:
-        where = table + index * 8
+        if level == 3:
+            last = _last(known, va, LeafTable(table, mask, shift, ns, pa_bits, c.stage2, {}, level, inherited, granule))
+        where = table + (va >> shift & mask) * 8
         descriptor = read(where, level, ns)
         if not descriptor & 1:
             raise StageFault(FSC_TRANSLATION + level)
@@ -201,24 +207,32 @@ def _descend(
             ns = True
         level += 1
         shift -= stride
-        index = va >> shift & (1 << stride) - 1
-        if level == 3 and known is not None:
-            if len(known) >= KNOWN_TABLES:
-                known.clear()
-            last = known[va >> KNOWN_SHIFT] = LeafTable(table, inherited, ns, pa_bits, granule, c.stage2, {})
-    return where, descriptor, level, shift, last or LeafTable(table, inherited, ns, pa_bits, granule, c.stage2, {})
+        mask = (1 << stride) - 1
+    if last is None:
+        last = _last(known, va, LeafTable(table, mask, shift, ns, pa_bits, c.stage2, {}, level, inherited, granule))
+    return where, descriptor, last
+
+
+def _last(known: KnownTables | None, va: int, table: LeafTable) -> LeafTable:
+    """Remember a last table."""
+    if known is not None:
+        if len(known) >= KNOWN_TABLES:
+            known.clear()
+        known[va >> KNOWN_SHIFT] = table
+    return table
 
 
 def _leaf(
     c: Controls,
     va: int,
     access: Access,
-    read: ReadDescriptor,
     swap: WriteDescriptor,
-    end: tuple[int, int, int, int, LeafTable],
+    where: int,
+    descriptor: int,
+    table: LeafTable,
 ) -> Stage1 | None:
     """What the last descriptor gives, with its hardware updates; None when it changed under them."""
-    where, descriptor, level, shift, (_, inherited, ns, pa_bits, granule, _, leaves) = end
+    _, _, shift, ns, pa_bits, _, leaves, level, inherited, granule = table
     secure = c.state is SecurityState.SECURE
     if not descriptor & 2 if level == 3 else level < _LARGEST_BLOCK[granule]:
         raise StageFault(FSC_TRANSLATION + level)
@@ -245,7 +259,7 @@ def _leaf(
     may_write = may_write and not (managed and updated & _AP2)
     device = not c.mair >> 8 * (descriptor >> 2 & 7) & 0xF0
     not_global = bool(descriptor >> 11 & 1) and not c.el2
-    if level == 3 and updated == descriptor and len(leaves) < LEAVES:
+    if updated == descriptor and len(leaves) < LEAVES:
         leaves[descriptor & ATTRIBUTES] = Leaf(may_read | may_write << 1 | may_execute << 2, not_global, leaf_ns)
     return Stage1(output | va & (1 << shift) - 1, may_read, may_write, may_execute, device, leaf_ns, not_global, shift)
 
