@@ -115,7 +115,8 @@ class Fills(Engines):
         if isinstance(known, Fault):
             self._failed = vaddr, kind, known
             return None
-        if known is not None and known[0] >> 12 in engine.pages:
+        pages, memory = engine.pages, self.services.memory
+        if known is not None and (known[0] >> 12 in pages or memory.region_at(known[0]) is not None):
             pa, rights, not_global, reach = known
             permissions = rights & _DATA
         else:
@@ -125,13 +126,14 @@ class Fills(Engines):
                 self._failed = vaddr, kind, mapping
                 return None
             pa, not_global, reach = mapping.pa, mapping.not_global, mapping.reach
-            if self.services.memory.region_at(pa) is None:
+            if memory.region_at(pa) is None:
                 self._failed = vaddr, kind, mapping
                 return None
+            permissions = (UC_PROT_READ if mapping.read else 0) | (UC_PROT_WRITE if mapping.write else 0)
+        if pa >> 12 not in pages:
             if not engine.is_mapped(pa):
                 return None
-            engine.pages.add(pa >> 12)
-            permissions = (UC_PROT_READ if mapping.read else 0) | (UC_PROT_WRITE if mapping.write else 0)
+            pages.add(pa >> 12)
         execute = kind is Kind.EXECUTE
         if execute:
             permissions |= UC_PROT_EXEC
