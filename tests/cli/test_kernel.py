@@ -4,6 +4,7 @@ import struct
 from contextlib import ExitStack
 from pathlib import Path
 
+import fdt
 import pytest
 
 from realmkit.arch import psci
@@ -23,11 +24,17 @@ ALIAS = 1 << 32
 PANIC = "Kernel panic - not syncing: Attempted to kill the idle task!"
 
 
-def image(code: Code | None = None) -> bytes:
-    """A Linux Image (Documentation/arch/arm64/booting): a branch over the header, then ``code``."""
+def image(code: Code | None = None, page_size: int = 1) -> bytes:
+    """A Linux Image (Documentation/arch/arm64/booting): a branch over the header, then ``code``.
+
+    ``page_size`` as the header has it: 0 unspecified, then 4, 16 and 64 KB.
+    """
     body = b"" if code is None else code.bytes()
     size = HEADER + len(body)
-    return struct.pack("<IIQQQ24x4sI", 0x1400_0000 | HEADER // 4, 0, 0, size, 0b1010, b"ARM\x64", 0) + body
+    return (
+        struct.pack("<IIQQQ24x4sI", 0x1400_0000 | HEADER // 4, 0, 0, size, 0b1000 | page_size << 1, b"ARM\x64", 0)
+        + body
+    )
 
 
 def says(*lines: str, realm: bool = True, rsi: bool = False, end: int = psci.SYSTEM_RESET) -> bytes:
@@ -77,12 +84,39 @@ def test_a_kernel_that_never_comes_to_the_rsi_is_told_so_when_it_hangs(tmp_path:
     assert "no support for Realms" in reason
 
 
-def guest(*, params: str = "", console: str = "serial", attest: bool = False) -> LinuxGuest:
-    config = VmConfig(16 * MIB)
-    challenge = bytes(32)
-    request = Request(image(), "Image", config, challenge, kernel=True, params=params, console=console, attest=attest)
+def guest(
+    *,
+    params: str = "",
+    console: str = "serial",
+    attest: bool = False,
+    page_size: int = 1,
+    memory: int = 16 * MIB,
+    realm: bool = True,
+) -> LinuxGuest:
+    config = VmConfig(memory)
+    request = Request(
+        image(page_size=page_size),
+        "Image",
+        config,
+        bytes(32),
+        kernel=True,
+        params=params,
+        console=console,
+        attest=attest,
+        realm=realm,
+    )
     with ExitStack() as closing:
         return LinuxGuest(request, config.realm(FEATURES), Console(), closing)
+
+
+def parameters(made: LinuxGuest) -> str:
+    """Bootargs of the devicetree."""
+    for step in made.plan.steps:
+        if isinstance(step, LoadPage) and step.content[:4] == b"\xd0\x0d\xfe\xed":
+            found = fdt.parse_dtb(step.content).get_property("bootargs", "/chosen")
+            assert isinstance(found, fdt.PropStrings)
+            return str(found.value)
+    raise AssertionError("no devicetree")
 
 
 @pytest.mark.parametrize(
@@ -95,11 +129,31 @@ def guest(*, params: str = "", console: str = "serial", attest: bool = False) ->
     ],
 )
 def test_kernel_parameters_are_realmkits_where_none_are_given(params: str, console: str, expected: str) -> None:
-    built = guest(params=params, console=console).plan
-    devicetree = next(
-        step.content for step in built.steps if isinstance(step, LoadPage) and step.content[:4] == b"\xd0\x0d\xfe\xed"
+    assert parameters(guest(params=params, console=console)) == f"earlycon=pl011,{ALIAS | UART_BASE:#x} {expected}"
+
+
+@pytest.mark.parametrize(
+    ("page_size", "memory", "params", "expected"),
+    [
+        (0, 256 * MIB, "", None),
+        (1, 256 * MIB, "", None),
+        (2, 256 * MIB, "", "2048"),
+        (3, 256 * MIB, "", "2048"),
+        (3, 4096 * MIB, "", None),
+        (3, 256 * MIB, "swiotlb=4096", "4096"),
+    ],
+)
+def test_kernels_with_large_pages_get_bounce_buffers_for_the_console_and_more(
+    page_size: int, memory: int, params: str, expected: str | None
+) -> None:
+    words = parameters(guest(page_size=page_size, memory=memory, params=params)).split()
+    assert [word for word in words if word.startswith("swiotlb")] == (
+        [] if expected is None else [f"swiotlb={expected}"]
     )
-    assert f"earlycon=pl011,{ALIAS | UART_BASE:#x} {expected}\0".encode() in devicetree
+
+
+def test_a_plain_vm_needs_no_bounce_buffers() -> None:
+    assert "swiotlb" not in parameters(guest(page_size=3, realm=False))
 
 
 @pytest.mark.parametrize(("attest", "line"), [(True, b"challenge " + b"00" * 32 + b"\n"), (False, b"\n")])

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 
 from realmkit.arch.challenge import AnswerReader, encode_challenge, encode_nothing, encode_poweroff
 from realmkit.arch.errors import RealmkitError
-from realmkit.arch.pas import Pas
+from realmkit.arch.pas import GRANULE_SIZE, Pas
 from realmkit.arch.plan import LaunchPlan, RealmConfiguration
 from realmkit.devices.pl011 import Pl011
 from realmkit.host.guest import GuestDevices
@@ -21,6 +21,12 @@ from realmkit.host.vmm.machine import build_devices
 from realmkit.host.vmm.virtio import ATTESTATION_PORT, CONSOLE_PORT, DiskFile, VirtioDevices
 
 CONSOLES: Final = {"serial": "ttyAMA0", "virtio": "hvc0"}
+BOUNCE_BUFFERS: Final = 4 << 20
+"""Bytes of bounce buffers for kernels with pages of 16 and 64 KB."""
+_BOUNCE_SLOT: Final = 2048
+"""Linux counts bounce buffers in these."""
+_MEMORY_PER_BOUNCE: Final = 1024
+"""Linux makes bounce buffers of this part of its memory."""
 _RSI_LINE: Final = "RSI version"
 _PANIC: Final = "Kernel panic - "
 _MAX_PANIC: Final = 200
@@ -173,10 +179,10 @@ class LinuxGuest:
         self._error = ""
         self._provider = ""
         self._log: tuple[str, ...] = ()
-        bootargs = earlycon(_defaults(request) + request.params, realm if request.realm else None)
         image = images.load(request.image, request.name, RAM_BASE, config.ram_top)
         if image.kind != "linux":
             raise RealmkitError(f"{request.name} is no Linux Image but a {image.kind} file: launch it without --kernel")
+        bootargs = earlycon(_defaults(request, image.page_size) + request.params, realm if request.realm else None)
         self.plan = plan(
             config,
             realm,
@@ -259,13 +265,17 @@ class LinuxGuest:
         }
 
 
-def _defaults(request: Request) -> str:
+def _defaults(request: Request, page_size: int) -> str:
     """Kernel parameters that are realmkit's own, each with a space behind it, where the request has none of them.
 
-    A kernel that panics would spin for ever: it is told to restart, which ends the run.
+    A kernel that panics would spin for ever: it is told to restart, which ends the run. A Realm's devices reach only
+    its bounce buffers (swiotlb). Of small memory Linux makes them so small that the console's buffers, a dozen pages
+    of the kernel's own size, take all of it where pages are larger than 4 KB.
     """
     words = request.params.split()
-    defaults = (("console=", CONSOLES[request.console]), ("panic=", "-1"))
+    defaults = [("console=", CONSOLES[request.console]), ("panic=", "-1")]
+    if request.realm and page_size > GRANULE_SIZE and request.config.memory // _MEMORY_PER_BOUNCE < BOUNCE_BUFFERS:
+        defaults.append(("swiotlb=", str(BOUNCE_BUFFERS // _BOUNCE_SLOT)))
     return "".join(f"{name}{value} " for name, value in defaults if not any(word.startswith(name) for word in words))
 
 

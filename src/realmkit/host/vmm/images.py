@@ -23,6 +23,8 @@ FLAT_OFFSET: Final = 0x8_0000
 MAX_IMAGE: Final = 1 << 30
 _LINUX_MAGIC: Final = b"ARM\x64"
 _LINUX_HEADER: Final = struct.Struct("<IIQQQ")
+_PAGE_SIZES: Final = (0, 4 << 10, 16 << 10, 64 << 10)
+"""Bits 1 and 2 of the header's flags."""
 _ZBOOT_MAGIC: Final = b"zimg"
 _GZIP: Final = b"\x1f\x8b"
 ELF_MAGIC: Final = b"\x7fELF"
@@ -33,13 +35,15 @@ _BLOCK: Final = 2 << 20
 class GuestImage:
     """An image at its guest addresses: ``segments`` of (address, bytes), and the entry point.
 
-    ``top`` is the first address after what the image occupies, zero-initialised memory included.
+    ``top`` is the first address after what the image occupies, zero-initialised memory included. ``page_size`` is that
+    of a Linux kernel, 0 where the image does not say.
     """
 
     kind: str
     entry: int
     segments: tuple[tuple[int, bytes], ...]
     top: int
+    page_size: int = 0
 
     def pages(self) -> dict[int, bytes]:
         """Contents by page address, zero-padded, ascending."""
@@ -158,4 +162,5 @@ def _load_linux(content: bytes, name: str, ram_base: int) -> GuestImage:
     if text_offset >= _BLOCK or text_offset % GRANULE_SIZE:
         raise RealmkitError(f"{name} has a Linux header with a bad text offset of {text_offset:#x}")
     entry = ram_base + text_offset
-    return GuestImage("linux", entry, ((entry, content),), entry + max(image_size, len(content)))
+    top = entry + max(image_size, len(content))
+    return GuestImage("linux", entry, ((entry, content),), top, _PAGE_SIZES[flags >> 1 & 3])
