@@ -32,9 +32,9 @@ def tables(l1: dict[int, int], l2: dict[int, int], l3: dict[int, int]) -> dict[i
     }
 
 
-def mmu_on(ttbr: int = L1) -> list[int]:
+def mmu_on(ttbr: int = L1, tcr: int = TCR) -> list[int]:
     code: list[int] = []
-    for name, value in (("TTBR0_EL1", ttbr), ("TCR_EL1", TCR), ("MAIR_EL1", 0xFF)):
+    for name, value in (("TTBR0_EL1", ttbr), ("TCR_EL1", tcr), ("MAIR_EL1", 0xFF)):
         code += [*words.mov(5, value), words.msr(name, 5)]
     return [*code, words.ISB, *words.mov(5, 0xC5_0878 | 1), words.msr("SCTLR_EL1", 5), words.ISB]
 
@@ -63,6 +63,41 @@ def test_tables_that_lead_outside(va: int, entries: dict[str, dict[int, int]], l
     kit = kit_of(va, **entries)
     vector, esr, far, _, _ = kit.handled()
     assert (vector, esr >> 26, esr & 0x3FF, far) == (0x200, SAME_DATA, level, va)
+    kit.done()
+
+
+LARGE_L2, LARGE_L3 = 0x2_0000, 0x3_0000
+"""Tables of larger granules, from level 2 (36 bits with 16 KB, 42 bits with 64 KB); all that is used lies in a page."""
+LARGE_GRANULES = {"16K": (14, 36, 2), "64K": (16, 42, 1)}
+LARGE_CASES = {
+    "page": (0, 31, {}, {31: OUTSIDE | PAGE}, 3),
+    "block": (1, 31, {1: OUTSIDE | BLOCK}, {}, 2),
+    "table": (1, 31, {1: OUTSIDE | TABLE}, {}, 2),
+    "no fault": (0, 0, {}, {}, None),
+    "own translation fault": (0, 31, {}, {31: 0}, None),
+}
+
+
+@pytest.mark.parametrize(("shift", "bits", "tg0"), LARGE_GRANULES.values(), ids=LARGE_GRANULES)
+@pytest.mark.parametrize(("block", "page", "l2", "l3", "level"), LARGE_CASES.values(), ids=LARGE_CASES)
+def test_larger_granules(
+    shift: int, bits: int, tg0: int, block: int, page: int, l2: dict[int, int], l3: dict[int, int], level: int | None
+) -> None:
+    """The RMM looks through a Realm's tables of 16 and 64 KB to the descriptor that leads outside."""
+    flat = {n: n << shift | PAGE for n in range(16)}
+    mapped = {
+        where: struct.pack("<512Q", *(entries.get(n, 0) for n in range(512)))
+        for where, entries in ((LARGE_L2, {0: LARGE_L3 | TABLE, **l2}), (LARGE_L3, {**flat, **l3}))
+    }
+    va = block << shift + shift - 3 | page << shift | (RAM if not page else 8)
+    tcr = 64 - bits | tg0 << 14 | 1 << 23 | 5 << 32
+    kit = Kit(program(mmu_on(LARGE_L2, tcr), words.mov(3, va), words.ldr(5, 3)), mapped=mapped)
+    if not page:
+        kit.done()
+        return
+    vector, esr, far, _, _ = kit.handled()
+    expected = level if level is not None else 7
+    assert (vector, esr >> 26, esr & 0x3FF, far) == (0x200, SAME_DATA, expected, va)
     kit.done()
 
 
