@@ -103,6 +103,7 @@ def test_a_kernel_without_cca_drivers_is_noted(guest: Path) -> None:
     made = build(guest)
     assert made.selection.missing == ("arm_cca_guest",)
     assert "this kernel has no arm_cca_guest" in made.notes
+    assert any("cannot attest" in note for note in made.notes)
 
 
 def test_the_report_says_what_is_inside(guest: Path) -> None:

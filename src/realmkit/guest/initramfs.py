@@ -19,6 +19,7 @@ from realmkit.guest.tree import read_tree, resolve
 
 OURS: Final = "realmkit"
 """Directory of what ``/init`` needs: ``report``, ``modules/``, ``order``, ``release``."""
+_REPORTS: Final = "arm_cca_guest"
 _DIRECTORIES: Final = ("dev", "proc", "root", "run", "sys", "tmp")
 _SHELL: Final = "bin/sh"
 _FETCHED: Final = ("busybox", "modules", "VERSION")
@@ -95,6 +96,8 @@ def build(
         raise RealmkitError(f"{source} is inconsistent: the modules are for {built_for}, its kernel is {release}")
     if selection.missing:
         notes.append(f"this kernel has no {', '.join(selection.missing)}")
+    if _REPORTS in selection.missing:
+        notes.append(f"without {_REPORTS} (Linux 6.13 or newer) it cannot attest from user space")
     _add_ours(entries, selection, release or built_for, notes)
     if script is not None:
         _put(entries, regular("script", _script(script), 0o755), notes)
