@@ -215,6 +215,10 @@ AT: Final = (
     0xD5387402,  # mrs x2, par_el1
     0xD4000002,  # hvc #0
 )
+READ_CACHE_TYPE: Final = (
+    0xD53B0020,  # mrs x0, ctr_el0
+    0xD4000001,  # svc #0
+)
 READ_COUNTER: Final = (
     0xD53BE040,  # mrs x0, cntvct_el0
     0xD4000001,  # svc #0

@@ -9,6 +9,7 @@ from tests.machine.core import code
 from tests.machine.core.kit import CODE, DATA, EL0, Bench
 
 USER = 0x40_0000
+UCT = 1 << 15
 
 
 @pytest.fixture
@@ -96,3 +97,16 @@ def test_el0_reads_the_counter_if_el1_lets_it(bench: Bench, kernel_control: int,
         assert 77_000 <= ctx.x[0] < 78_000
     else:
         assert ctx.read("ELR_EL1") == USER
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_el0_reads_the_cache_type_if_el1_lets_it(bench: Bench, allowed: bool) -> None:
+    bench.enable_mmu()
+    bench.load(DATA, code.READ_CACHE_TYPE)
+    bench.map(USER, DATA, user=True, read_only=True)
+    ctx = bench.ctx
+    ctx.regs["SCTLR_EL1"] = ctx.regs["SCTLR_EL1"] & ~UCT | (UCT if allowed else 0)
+    ctx.pc, ctx.pstate = USER, EL0
+    assert bench.run_to_vector() == 8
+    assert ctx.read("ESR_EL1") >> 26 == (0x15 if allowed else 0x18)
+    assert ctx.x[0] == (bench.machine.id_registers["CTR_EL0"] if allowed else 0)
