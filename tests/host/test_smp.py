@@ -5,7 +5,7 @@ import pytest
 from realmkit.arch import psci
 from realmkit.arch.psci import PsciStatus
 from realmkit.arch.smccc import unsigned
-from realmkit.host.hypervisor import Outcome
+from realmkit.host.hypervisor import SHARED_SLICE, Outcome
 from realmkit.host.vmm import layout
 from tests.host.code import Code, Cond
 from tests.host.kit import ENTRY, IO, IRQ, MAIN, PROBE, UNPROTECTED, VECTORS, Guest, World, off, program
@@ -267,3 +267,24 @@ def test_an_idle_loop_that_unmasks_for_a_moment(world: World, kind: str) -> None
     start = world.port.now()
     assert world.run(guest, 20_000_000).outcome is Outcome.POWERED_OFF
     assert world.port.now() - start < 40 * 30_000 * 1.5
+
+
+@KINDS
+def test_timer_interrupts_leave_a_vcpu_the_rest_of_its_slice(world: World, kind: str) -> None:
+    """The others spin for longer than the timer's period until its turn comes again; it gets on with its work."""
+    period, others = 3 * SHARED_SLICE, 5
+    irq = Code().mrs(27, "ICC_IAR1_EL1").mov(28, period).msr("CNTV_TVAL_EL0", 28).isb().msr("ICC_EOIR1_EL1", 27)
+
+    def build(entry: int) -> Code:
+        first = Code()
+        for n in range(1, 1 + others):
+            first.call(psci.CPU_ON, mpidr(n), entry, n)
+        gic_on(first, kind, 1 + others).mov(1, period).msr("CNTV_TVAL_EL0", 1).mov(1, 1).msr("CNTV_CTL_EL0", 1)
+        return first.mov(3, 0).mov(2, 10 * SHARED_SLICE).label("work").add(3, 3, 1).cmp(3, 2).b_if(Cond.LO, "work")
+
+    spin = Code().label("spin").b("spin")
+    entry = at(with_secondary(kind, build(1 << 31), spin), "secondary", kind, irq)
+    guest = make(world, with_secondary(kind, build(entry), spin), kind, vcpus=1 + others, irq=irq)
+    assert world.run(guest, 60 * (1 + others) * SHARED_SLICE).outcome is Outcome.POWERED_OFF
+    world.destroy(guest)
+    world.assert_clean()

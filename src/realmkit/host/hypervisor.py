@@ -170,8 +170,9 @@ class Hypervisor:
         try:
             while guest.result is None and vcpu.on and not vcpu.waiting:
                 if guest.run_once(vcpu, port.now()):
+                    # Its own timer, or an interrupt that it has ended, does not cost a VCPU the rest of its slice:
+                    # with many VCPUs it would get no further between the ticks of its timer.
                     self._take_interrupts()
-                    break
                 if self.stop_requested or vcpu.yielded or port.now() >= limit:
                     break
         except RealmkitError as error:
