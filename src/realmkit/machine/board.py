@@ -24,6 +24,22 @@ class ResettableTimedDevice(TimedDevice, Protocol):
         """Back to the state after reset."""
 
 
+class _Watched:
+    """A device that acts by itself, as software reaches it: what software does may change when it acts next."""
+
+    def __init__(self, device: MmioDevice, accessed: Callable[[], None]) -> None:
+        self._device = device
+        self._accessed = accessed
+
+    def read(self, offset: int, size: int) -> int:
+        self._accessed()
+        return self._device.read(offset, size)
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        self._accessed()
+        self._device.write(offset, size, value)
+
+
 class Board:
     """GIC, UARTs, watchdogs, counter and ECAM of a machine.
 
@@ -50,12 +66,17 @@ class Board:
             clock, self._line(platform, "sbsa-watchdog-control"), lambda: request_reset("sbsa-watchdog")
         )
         self.timed: tuple[ResettableTimedDevice, ...] = (self.watchdog, self.trusted_watchdog, self.sbsa_watchdog)
-        models: dict[str, MmioDevice] = {
-            **{f"uart{n}": uart for n, uart in enumerate(self.uarts)},
+        self._next: int | None = None
+        self._next_is_known = False
+        timed: dict[str, MmioDevice] = {
             "watchdog": self.watchdog,
             "trusted-watchdog": self.trusted_watchdog,
             "sbsa-watchdog-control": self.sbsa_watchdog.control,
             "sbsa-watchdog-refresh": self.sbsa_watchdog.refresh,
+        }
+        models: dict[str, MmioDevice] = {
+            **{f"uart{n}": uart for n, uart in enumerate(self.uarts)},
+            **{name: _Watched(device, self._forget_next) for name, device in timed.items()},
             "counter": GenericCounter(clock),
             "gicd": self.gic.distributor,
             "gicr": self.gic.redistributors,
@@ -73,20 +94,23 @@ class Board:
 
     def next_event(self) -> int | None:
         """Tick of the next action of any device."""
-        first: int | None = None
-        for device in self.timed:
-            event = device.next_event()
-            if event is not None and (first is None or event < first):
-                first = event
-        return first
+        if not self._next_is_known:
+            events = [event for device in self.timed if (event := device.next_event()) is not None]
+            self._next, self._next_is_known = min(events, default=None), True
+        return self._next
+
+    def _forget_next(self) -> None:
+        self._next_is_known = False
 
     def update(self, now: int) -> None:
         """Let devices do what is due."""
+        self._forget_next()
         for device in self.timed:
             device.update(now)
 
     def reset(self) -> None:
         """Power-on state of every device."""
+        self._forget_next()
         self.gic.reset()
         for interface in self.interfaces:
             interface.reset()

@@ -1,7 +1,8 @@
 """The registers of one world on one PE at EL2 and below."""
 
+from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Protocol
 
 from realmkit.arch.gic import IchState
 
@@ -15,16 +16,6 @@ PSTATE_RESET_EL1 = PSTATE_DAIF | PSTATE_EL1H
 PSTATE_RESET_EL2 = PSTATE_DAIF | PSTATE_EL2H
 
 
-NEVER_HELD: Final = frozenset(
-    {
-        "HCR_EL2",
-        "CNTHCTL_EL2",
-        *(f"{timer}_{register}_EL0" for timer in ("CNTP", "CNTV") for register in ("CTL", "CVAL")),
-    }
-)
-"""Registers that no engine holds: those that are asked for at every exit and entry."""
-
-
 class Backing(Protocol):
     """An execution engine that currently caches a context's system registers."""
 
@@ -33,9 +24,6 @@ class Backing(Protocol):
 
     def write_register(self, name: str, value: int) -> None:
         """Change a register that the engine holds."""
-
-    def holds(self, name: str) -> bool:
-        """Whether the engine, not the context, has the current value of ``name``."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,15 +49,17 @@ class CpuContext:
     fpcr: int = 0
     fpsr: int = 0
     backing: Backing | None = None
+    held: Container[str] = ()
+    """Names of the registers whose current values ``backing`` has."""
 
     def read(self, name: str) -> int:
         """Current value of a system register (0 if never written)."""
-        if self.backing is not None and name not in NEVER_HELD and self.backing.holds(name):
+        if name in self.held and self.backing is not None:
             return self.backing.read_register(name)
         return self.regs.get(name, 0)
 
     def write(self, name: str, value: int) -> None:
         """Set a system register."""
         self.regs[name] = value
-        if self.backing is not None and name not in NEVER_HELD and self.backing.holds(name):
+        if name in self.held and self.backing is not None:
             self.backing.write_register(name, value)

@@ -5,9 +5,8 @@ import struct
 import pytest
 
 from realmkit.arch.pas import Pas, SecurityState
-from realmkit.machine.context import NEVER_HELD, PSTATE_RESET_EL2, CpuContext
+from realmkit.machine.context import PSTATE_RESET_EL2, CpuContext
 from realmkit.machine.core import StopKind
-from realmkit.machine.core.registers import RESIDENT, RESIDENT_EL2
 from realmkit.machine.scheduler import IdleForeverError
 from tests.machine.core import code
 from tests.machine.core.kit import B_SELF, CODE, DATA, Bench
@@ -96,7 +95,3 @@ def test_parked_code_says_so() -> None:
     bench.load(CODE, (B_SELF,))
     assert bench.run().kind is StopKind.PARKED
     assert bench.bus.read(Pas.NS, CODE, 4) == B_SELF.to_bytes(4, "little")
-
-
-def test_registers_that_contexts_answer_for_themselves_are_in_no_engine() -> None:
-    assert not NEVER_HELD & (RESIDENT.keys() | RESIDENT_EL2.keys())

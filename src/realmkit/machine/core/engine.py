@@ -155,10 +155,6 @@ class Engine:
 
     # ---- registers ----
 
-    def holds(self, name: str) -> bool:
-        """Whether the register lives here while a context is loaded (:class:`realmkit.machine.context.Backing`)."""
-        return name in self._places
-
     def read_register(self, name: str) -> int:
         """Current value of a register that the engine holds."""
         if name.startswith("SP_EL") and name == stack_name(self.pstate.read()):
@@ -222,7 +218,7 @@ class Engine:
         self.uc.reg_write(UC_ARM64_REG_FPCR, ctx.fpcr)
         self.uc.reg_write(UC_ARM64_REG_FPSR, ctx.fpsr)
         self.write_place(_HCR_EL2, _TRAPS)
-        ctx.backing = self
+        ctx.backing, ctx.held = self, self._places
 
     def unload(self) -> None:
         """Give the state back and forget everything: the engine is as new."""
@@ -234,7 +230,7 @@ class Engine:
         ctx.v = [self.uc.reg_read(UC_ARM64_REG_Q0 + n) for n in range(32)]
         ctx.fpcr = self.uc.reg_read(UC_ARM64_REG_FPCR)
         ctx.fpsr = self.uc.reg_read(UC_ARM64_REG_FPSR)
-        ctx.backing = None
+        ctx.backing, ctx.held = None, ()
         self.ctx = None
         # Registers that no context saves must not reach the next one either.
         self.uc.context_restore(self._as_new)
