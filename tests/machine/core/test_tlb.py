@@ -1,5 +1,6 @@
 """The translation cache: what TLBI makes it forget, ASIDs, blocks, and address translation instructions."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -64,6 +65,25 @@ def test_tlbi_of_one_page_of_a_block_reaches_all_of_it() -> None:
     ctx.x[2], ctx.x[3] = bench.word(entry) - block + other, entry
     bench.run()
     assert (ctx.x[4], ctx.x[5]) == (0x1111, 0x2222)
+
+
+@pytest.mark.parametrize("reach", [12, 14, 16, 21, 25, 30])
+def test_a_page_is_forgotten_with_the_largest_mapping_that_held_it(reach: int) -> None:
+    """Pages of 4, 16 and 64 KB alone, what is larger with all that its part of the cache has."""
+    cache = TranslationCache()
+    controls = Controls(SecurityState.NS, False, 1, 0, 0, 0, 0)
+    space = cache.space((4, b""), 1, False, controls)
+    first = UPPER_PAGE | 1 << 30
+    inside = {first, first + (1 << reach - 12) - 1}
+    outside = first - 1, first + (1 << reach - 12)
+    for page in inside:
+        space.keep(page, page == first, (page << 12, 1), reach, True)
+        space.keep(page, page != first, (page << 12, 1), 12, False)
+    for page in outside:
+        space.keep(page, False, (page << 12, 1), 12, True)
+    assert cache.forget_page(max(inside), None, False) is (reach > 12)
+    kept = [page for page in (*inside, *outside) if space.code(page) or space.data(page)]
+    assert sorted(kept) == (sorted(outside) if reach <= 16 else [])
 
 
 def test_tlbi_of_all_levels_forgets_where_tables_are() -> None:

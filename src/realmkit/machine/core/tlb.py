@@ -17,8 +17,10 @@ SPACES: Final = 256
 BLOCKS: Final = 1 << 16
 """Larger mappings that are told apart; with more of them every page counts as part of one."""
 _PAGE_SHIFT: Final = 12
-_REACHES: Final = (2, 4, 9, 13, 17, 18)
-"""log2 of the pages that a descriptor may map: 16 and 64 KB; 2, 32 and 512 MB; 1 GB."""
+_REACHES: Final = (18, 17, 13, 9, 4, 2)
+"""log2 of the pages that a descriptor may map: 1 GB; 512, 32 and 2 MB; 64 and 16 KB."""
+_FEW: Final = 4
+"""log2 of the pages that are looked up one by one; of more everything is forgotten."""
 _M: Final = 1 << 0
 _A1: Final = 1 << 22
 _EPD1: Final = 1 << 23
@@ -142,25 +144,31 @@ class TranslationCache:
 
         The engine invalidates one page by itself; a larger mapping has other pages, which it has to forget as well.
         """
-        large = bool(self._blocks) and self._is_in_block(page)
+        reach = self._reach(page) if self._blocks else 0
+        first = page >> reach << reach
         for part in self._parts.values():
             if part.el2 != el2 or not (asid is None or part.asid is None or part.asid == asid):
                 continue
-            if large:
-                _empty(part)
-            else:
+            if not reach:
                 part.data.pop(page, None)
                 part.code.pop(page, None)
-        return large
+            elif reach > _FEW:
+                _empty(part)
+            else:
+                for each in range(first, first + (1 << reach)):
+                    part.data.pop(each, None)
+                    part.code.pop(each, None)
+        return reach > 0
 
-    def _is_in_block(self, page: int) -> bool:
+    def _reach(self, page: int) -> int:
+        """log2 of the pages of the largest mapping that is known to have held ``page``; 0: of a single page."""
         blocks = self._blocks
         if len(blocks) > BLOCKS:
-            return True
-        for pages in _REACHES:  # noqa: SIM110 - on the way of every TLBI
+            return _REACHES[0]
+        for pages in _REACHES:
             if (pages, page >> pages) in blocks:
-                return True
-        return False
+                return pages
+        return 0
 
 
 def _empty(part: Part) -> None:
