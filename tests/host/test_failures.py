@@ -5,12 +5,15 @@ from typing import Any
 
 import pytest
 
+from realmkit.arch import psci
 from realmkit.arch.errors import RealmkitError
 from realmkit.arch.plan import CreateRec, CreateTable, InitRipas, LaunchPlan, LoadPage
 from realmkit.arch.rmi import Rmi, Status
 from realmkit.host.hypervisor import Outcome
 from realmkit.host.rmi import RmiError
 from realmkit.host.vmm.layout import RAM_BASE, VmConfig
+from realmkit.machine.platforms import small
+from realmkit.stack import assemble
 from tests.host.code import Code
 from tests.host.kit import MIB, World, program, say
 
@@ -136,3 +139,13 @@ def test_a_vm_that_cannot_be_built_leaves_nothing() -> None:
     with pytest.raises(RealmkitError, match="outside the VM's RAM"):
         world.hv.create_vm(built, devices)
     world.assert_clean()
+
+
+@pytest.mark.parametrize("pes", [1, 2])
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [(psci.CPU_OFF, "idle for ever"), (psci.SYSTEM_OFF, "PSCI SYSTEM_OFF"), (psci.SYSTEM_RESET, "reset")],
+)
+def test_a_host_that_takes_its_own_power_does_not_wait_for_ever(call: int, reason: str, pes: int) -> None:
+    with pytest.raises(RealmkitError, match=reason):
+        assemble(small(pes=pes)).host_port().smc(call)

@@ -280,6 +280,8 @@ class NonSecurePort(_Port):
         while result is None:
             machine.scheduler.suspend(pe)
             result = pe.take_result()
+            if result is None and machine.stopping:
+                raise RealmkitError(f"the call does not return: the machine has stopped ({machine.stop_reason})")
         self.refusal = realm_port.refusal
         if machine.contended:
             machine.scheduler.give_way(pe)

@@ -56,9 +56,9 @@ class Scheduler:
         self._loop.switch()
 
     def _is_alone(self, pe: Pe) -> bool:
-        """Whether this is the primary PE, and no other has power."""
+        """Whether this is the primary PE, and no other has power. Without power it does not go on by itself."""
         pes = self._machine.pes
-        if pe is not pes[0]:
+        if pe is not pes[0] or not pe.powered:
             return False
         for other in pes:  # noqa: SIM110 - on the way of every REC entry
             if other.powered and other is not pe:
