@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 from unicorn import UC_ARCH_ARM64, UC_ARCH_X86, UC_MODE_64, UC_MODE_ARM, Uc, arm64_const, x86_const
 
-from realmkit.arch.time import CHARGE_EXIT
+from realmkit.arch.time import CHARGE_COUNTER_POLL, CHARGE_EXIT
 from realmkit.machine.core import StopKind, blocks
 from realmkit.machine.port import PSTATE_DAIF
 from tests.machine.core.kit import B_SELF, CODE, EL1, HVC0, Bench
@@ -92,6 +92,15 @@ def test_exits_use_up_the_budget_as_well(bench: Bench) -> None:
     bench.load(0x8002_0200, [0xD69F_03E0])  # eret
     assert bench.run(budget=100 * CHARGE_EXIT).kind is StopKind.BUDGET
     assert bench.pe.cpu.now() < 102 * CHARGE_EXIT
+
+
+@pytest.mark.parametrize("budget", [1_000, 20_000, 300_000])
+def test_reads_of_counters_use_up_the_budget_as_well(bench: Bench, budget: int) -> None:
+    """What they are charged counts, although the code is never left: no interrupt comes late because of them."""
+    bench.load(CODE, [CNTVCT_X2, 0x17FF_FFFF])  # mrs x2, cntvct_el0; b .-4
+    assert bench.run(budget=budget).kind is StopKind.BUDGET
+    assert budget <= bench.pe.cpu.now() < budget + 2 * CHARGE_EXIT
+    assert budget - CHARGE_COUNTER_POLL < bench.ctx.x[2] <= bench.pe.cpu.now()
 
 
 # ---- the machine code itself, whichever machine this is ----
