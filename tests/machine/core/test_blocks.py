@@ -94,6 +94,14 @@ def test_exits_use_up_the_budget_as_well(bench: Bench) -> None:
     assert bench.pe.cpu.now() < 102 * CHARGE_EXIT
 
 
+def test_code_after_exits_gets_what_they_have_left(bench: Bench) -> None:
+    """A hundred SVCs, then a loop without exits, which must not be allowed all that was granted before them."""
+    bench.load(CODE, [0xD280_0C80, 0xD400_0001, 0xF100_0400, 0x54FF_FFC1, *[NOP] * 9, 0x17FF_FFF7])
+    bench.load(0x8002_0200, [0xD69F_03E0])  # eret
+    assert bench.run(budget=150 * CHARGE_EXIT).kind is StopKind.BUDGET
+    assert bench.pe.cpu.now() < 151 * CHARGE_EXIT
+
+
 @pytest.mark.parametrize("budget", [1_000, 20_000, 300_000])
 def test_reads_of_counters_use_up_the_budget_as_well(bench: Bench, budget: int) -> None:
     """What they are charged counts, although the code is never left: no interrupt comes late because of them."""

@@ -40,8 +40,7 @@ def read(cpu: Cpu, name: str) -> int:
         charge = max(charge, min(CHARGE_COUNTER_POLL, cpu.end - cpu.time))
     cpu.time += charge
     now = cpu.time
-    if now >= cpu.end:
-        cpu.engine.blocks.expire()
+    cpu.engine.blocks.limit(cpu.end - now)
     if name == "CNTPCT_EL0":
         return now
     if name == "CNTVCT_EL0":

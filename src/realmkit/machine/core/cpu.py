@@ -260,6 +260,8 @@ class Cpu(Fills):
         if not fatal_word and (not traps.serve(self, number) or self._stop is not None):
             return False
         self.resume()
+        # What exits are charged leaves less for the code.
+        self.engine.blocks.limit(self.end - self.time)
         return not (self._recheck or self._break or self.time >= self.end)
 
     def _on_instruction(self, access: SystemAccess, value: int) -> bool:
@@ -291,7 +293,7 @@ class Cpu(Fills):
         """End the run after the present block of code: what interrupts it has changed."""
         self._break = True
         if self._engine is not None:
-            self._engine.blocks.expire()
+            self._engine.blocks.limit(0)
 
     # ---- faults ----
 

@@ -66,13 +66,13 @@ class Blocks:
         state[_MASK] = mask
         state[_EXPECTED] = mask & pstate
 
-    def expire(self) -> None:
-        """Stop before the next block."""
+    def limit(self, instructions: int) -> None:
+        """Allow no more than that from now on; with 0 the engine stops before the next block."""
         state = self._state
-        left = state[_LEFT]
-        if left > 0:
-            self._granted -= left
-            state[_LEFT] = 0
+        surplus = state[_LEFT] - 4 * max(instructions, 0)
+        if surplus > 0:
+            self._granted -= surplus
+            state[_LEFT] -= surplus
 
     def executed(self, pc: int | None) -> int:
         """Instructions since the last question; ``pc``: where the present block was left, if it was."""
