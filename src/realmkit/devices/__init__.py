@@ -1,6 +1,6 @@
 """Device models as pure state machines: the machine's physical devices and the Host's emulated ones share them."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class MmioDevice(Protocol):
@@ -15,3 +15,14 @@ class MmioDevice(Protocol):
 
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register."""
+
+
+@runtime_checkable
+class ReadableDevice(MmioDevice, Protocol):
+    """A device with a page of registers that mostly read as memory does: without an effect on the device."""
+
+    revision: int
+    """Changes whenever a register may read as something else."""
+
+    def registers(self) -> bytes | None:
+        """4096 bytes, all registers as they read; None while reading one has an effect."""

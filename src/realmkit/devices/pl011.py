@@ -43,6 +43,17 @@ _WRITABLE = {
 }
 
 
+def _id_page() -> bytes:
+    page = bytearray(PL011_SIZE)
+    for offset in ID_REGISTERS[::4]:
+        page[offset : offset + 4] = primecell_id(offset, part=0x011, revision=3).to_bytes(4, "little")
+    return bytes(page)
+
+
+_ID_PAGE = _id_page()
+"""The page of registers with nothing but its identification."""
+
+
 class Pl011:
     """One UART.
 
@@ -51,13 +62,15 @@ class Pl011:
     transmitter drops characters. Accesses of 1, 2 and 4 bytes at a register's offset work, as on the APB.
     """
 
-    __slots__ = ("_input", "_interrupt", "_level", "_output", "_registers", "_ris")
+    __slots__ = ("_input", "_interrupt", "_level", "_output", "_registers", "_ris", "revision")
 
     def __init__(self, output: Callable[[bytes], None], interrupt: Callable[[bool], None] | None = None) -> None:
         self._output = output
         self._interrupt = interrupt
         self._level = False
         self._input: deque[int] = deque()
+        self.revision = 0
+        """Changes whenever a register may read as something else (:class:`realmkit.devices.ReadableDevice`)."""
         self.reset()
 
     def reset(self) -> None:
@@ -67,6 +80,7 @@ class Pl011:
         self._registers[_CR] = _CR_RESET
         self._registers[_IFLS] = _IFLS_RESET
         self._ris = 0
+        self.revision += 1
         self._drive()
 
     def feed(self, data: bytes) -> None:
@@ -104,11 +118,26 @@ class Pl011:
             return primecell_id(offset, part=0x011, revision=3)
         return 0
 
+    def registers(self) -> bytes | None:
+        """4096 bytes, all registers as they read; None while characters wait, which reading DR would take."""
+        if self._waiting():
+            return None
+        page = bytearray(_ID_PAGE)
+        for offset in (_FR, _RIS, _MIS, *_WRITABLE):
+            page[offset : offset + 4] = self.read(offset, 4).to_bytes(4, "little")
+        return bytes(page)
+
     def write(self, offset: int, size: int, value: int) -> None:
         """Write a register; writing DR transmits a character."""
         if offset == _DR:
+            before = self._ris
             self._transmit(value & 0xFF)
-        elif offset == _ICR:
+            if self._ris != before:
+                self.revision += 1
+            self._drive()
+            return
+        self.revision += 1
+        if offset == _ICR:
             self._ris &= ~value
         elif offset in _WRITABLE:
             self._registers[offset] = value & _WRITABLE[offset]
@@ -139,6 +168,7 @@ class Pl011:
         A level below the trigger raises the receive timeout at once: no more characters are on the line.
         """
         waiting = self._waiting()
+        self.revision += 1
         self._ris &= ~(_RX | _RT)
         if waiting >= self._trigger():
             self._ris |= _RX

@@ -20,6 +20,7 @@ from realmkit.host.rmi import RmiClient
 
 SHARED_ATTRIBUTES: Final = 6 << S2_MEMATTR_SHIFT | S2_AP_READ | S2_AP_WRITE
 """Normal Write-Back, read and write: how shared pages are mapped in the Unprotected half."""
+SHOWN_ATTRIBUTES: Final = SHARED_ATTRIBUTES & ~S2_AP_WRITE
 FAULT_AROUND: Final = 16
 """Pages, a power of two, that one fault on memory to be had on demand brings."""
 RIPAS_COMMANDS: Final = 256
@@ -59,6 +60,8 @@ class HostRealm:
     """(level, IPA) to table."""
     shared: dict[int, int] = field(default_factory=dict)
     """Unprotected IPA to Non-secure page."""
+    shown: dict[int, int] = field(default_factory=dict)
+    """The same of pages that the Realm can only read."""
     empty: Intervals = field(default_factory=Intervals)
     """Parts of RAM that the Realm has made RIPAS EMPTY: what it shares."""
     params: int = 0
@@ -284,7 +287,13 @@ class HostRealm:
         if ipa in self.shared:
             return self.shared[ipa]
         page = self.memory.allocate()
-        desc = page | SHARED_ATTRIBUTES
+        self._map_unprotected(ipa, page, SHARED_ATTRIBUTES)
+        self.shared[ipa] = page
+        return page
+
+    def _map_unprotected(self, ipa: int, page: int, attributes: int) -> None:
+        """Map a new page, which is free again where that fails."""
+        desc = page | attributes
         try:
             result = self.rmi.rtt_map_unprotected(self.rd, ipa, _PAGE_LEVEL, desc)
             level = result.rtt_level()
@@ -296,8 +305,24 @@ class HostRealm:
         except BaseException:
             self.memory.free(page)
             raise
-        self.shared[ipa] = page
-        return page
+
+    def show(self, ipa: int, content: bytes) -> None:
+        """Let the Realm read 4 KB at an Unprotected IPA outside RAM without an exit; writes exit as before."""
+        page = self.shown.get(ipa)
+        if page is None:
+            page = self.memory.allocate()
+            self.rmi.port.bus.write(Pas.NS, page, content)
+            self._map_unprotected(ipa, page, SHOWN_ATTRIBUTES)
+            self.shown[ipa] = page
+        else:
+            self.rmi.port.bus.write(Pas.NS, page, content)
+
+    def hide(self, ipa: int) -> None:
+        """The opposite of :meth:`show`."""
+        page = self.shown.pop(ipa, None)
+        if page is not None:
+            self.rmi.rtt_unmap_unprotected(self.rd, ipa, _PAGE_LEVEL)
+            self.memory.free(page)
 
     def unshare(self, ipa: int) -> bool:
         """Unmap the Non-secure page at an Unprotected IPA: whether there was one."""
@@ -385,6 +410,8 @@ class HostRealm:
                 raise RealmkitError(f"the page at IPA {ipa:#x} could not be taken back")
         for ipa in sorted(self.shared):
             self.unshare(ipa)
+        for ipa in sorted(self.shown):
+            self.hide(ipa)
         for level, ipa in sorted(self.tables, key=lambda key: (-key[0], key[1])):
             result = self.rmi.rtt_destroy(self.rd, ipa, level)
             if not result.success:

@@ -29,6 +29,7 @@ from realmkit.arch.sysregs import ENCODINGS
 from realmkit.host.exits import Exit
 from realmkit.host.guest import GuestDevices
 from realmkit.host.interrupts import ListRegisters, drive_timers
+from realmkit.host.registers import ShownRegisters
 
 _NO_GPRS: Final = (0,) * 31
 _OTHER_GPRS: Final = _NO_GPRS[1:]
@@ -112,6 +113,7 @@ class RunningGuest(ABC):
         self.result: RunResult | None = None
         self.before_entry: list[Callable[[Any, Vcpu], None]] = []
         self.after_exit: list[Callable[[Any, Vcpu, Exit], None]] = []
+        self._registers = ShownRegisters(self.show, self.hide)
 
     # ---- what kinds of guests differ in ----
 
@@ -135,6 +137,14 @@ class RunningGuest(ABC):
         """Serve an exit reason that only this kind of guest has."""
 
     @abstractmethod
+    def show(self, address: int, page: bytes) -> None:
+        """Let the guest read a page of registers at a guest address, and not write it."""
+
+    @abstractmethod
+    def hide(self, address: int) -> None:
+        """The opposite of :meth:`show`."""
+
+    @abstractmethod
     def destroy(self) -> None:
         """Give back all memory."""
 
@@ -143,6 +153,7 @@ class RunningGuest(ABC):
     def run_once(self, vcpu: Vcpu, now: int) -> bool:
         """Enter a VCPU and serve its exit: True when the exit was a physical interrupt, which is the caller's."""
         self.devices.poll(now)
+        self._registers.refresh()
         for hook in self.before_entry:
             hook(self, vcpu)
         hcr, lrs = vcpu.lists.load()
@@ -214,6 +225,7 @@ class RunningGuest(ABC):
             self.devices.remark(f"{way} guest address {address:#x}, where no device is")
             vcpu.flags |= ENTER_INJECT_SEA
             return
+        self._registers.accessed(window)
         offset = address - window.base
         mask = (1 << 8 * size) - 1
         if write:

@@ -65,6 +65,14 @@ class RunningRealm(RunningGuest):
         else:
             raise GuestFailedError(f"the Realm left for a reason that the specification does not have: {record.reason}")
 
+    def show(self, address: int, page: bytes) -> None:
+        """In the Unprotected half, where devices are."""
+        self.realm.show(self.realm.unprotected_base | address, page)
+
+    def hide(self, address: int) -> None:
+        """The opposite."""
+        self.realm.hide(self.realm.unprotected_base | address)
+
     def destroy(self) -> None:
         """Destroy the Realm; every granule returns to the Non-secure PAS."""
         self.realm.destroy()

@@ -110,6 +110,14 @@ class RunningVm(RunningGuest):
         """A plain VM has no exit reasons of its own."""
         raise GuestFailedError(f"the VM took an SError (ESR {record.esr:#x}): its platform is broken")
 
+    def show(self, address: int, page: bytes) -> None:
+        """In the VM's own stage 2 tables."""
+        self.vm.show(address, page)
+
+    def hide(self, address: int) -> None:
+        """The opposite."""
+        self.vm.hide(address)
+
     def destroy(self) -> None:
         """Take all memory back."""
         self.vm.destroy()

@@ -47,10 +47,17 @@ class Stage2Tables:
         )
         """VTCR_EL2."""
 
-    def map(self, ipa: int, pa: int, level: int) -> None:
+    def map(self, ipa: int, pa: int, level: int, *, writable: bool = True) -> None:
         """Map a block (``level`` 1 or 2) or a page (3) where nothing is mapped."""
         place, _ = self._walk(ipa, level, create=True)
-        self._bus.write64(Pas.NS, place, pa | _NORMAL | (DESC_PAGE if level == _PAGE_LEVEL else DESC_BLOCK))
+        attributes = _NORMAL if writable else _NORMAL & ~S2_AP_WRITE
+        self._bus.write64(Pas.NS, place, pa | attributes | (DESC_PAGE if level == _PAGE_LEVEL else DESC_BLOCK))
+
+    def unmap(self, ipa: int) -> None:
+        """Unmap a page; the caller invalidates what is cached of it."""
+        place, level = self._walk(ipa, _PAGE_LEVEL, create=False)
+        if level == _PAGE_LEVEL:
+            self._bus.write64(Pas.NS, place, 0)
 
     def find(self, ipa: int) -> int | None:
         """Physical address that ``ipa`` is mapped to."""
