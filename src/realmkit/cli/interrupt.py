@@ -13,7 +13,8 @@ def interruptible(end: Callable[[], None], ask: Callable[[], bool] | None = None
     """Ctrl-C asks (``ask``) whether the code that runs would end by itself, and where it cannot calls ``end``.
 
     A second one calls ``end`` in any case, and the one after ``end`` is Python's own. SIGTERM and SIGHUP call ``end``
-    at once; the terminal and the files are left as they should be.
+    at once; the terminal and the files are left as they should be. A signal that is ignored stays so, as ``nohup``
+    wants it.
     """
     asked = False
 
@@ -29,9 +30,12 @@ def interruptible(end: Callable[[], None], ask: Callable[[], bool] | None = None
         end()
         signal.signal(signum, previous[signal.Signals(signum)])
 
-    previous = {signal.SIGINT: signal.signal(signal.SIGINT, interrupt)}
-    for number in _TERMINATIONS:
-        previous[number] = signal.signal(number, terminate)
+    handlers = {signal.SIGINT: interrupt, **dict.fromkeys(_TERMINATIONS, terminate)}
+    previous = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
