@@ -12,6 +12,8 @@ POWER_OFF = (0x52B0_8000, 0x7280_0100, 0xD400_0003)
 """mov w0, #0x84000000; movk w0, #8; smc #0 (PSCI SYSTEM_OFF)."""
 LOOP = (0x1400_0000,)
 """b ."""
+CHATTER = (0xD2A0_2001, 0xF2C0_0021, 0x5280_6022, 0xB900_3022, 0x5280_0F00, 0xB900_0020, 0x17FF_FFFF)
+"""The console's address in X1 (33-bit IPA space), UARTCR = 0x301, and then "x" for ever."""
 CRASH = (0x0000_0000,)
 """udf #0, with no vectors: the vector table at VBAR_EL1 = 0 is not RAM."""
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -12,7 +14,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.cli.kit import CRASH, LOOP, POWER_OFF, Finished, flat, load, realmkit
+from realmkit.cli.terminal import Keys, StandardInput
+from tests.cli.kit import CHATTER, CRASH, LOOP, POWER_OFF, Finished, flat, load, realmkit
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +232,48 @@ def test_signals_end_the_run_and_tear_down(tmp_path: Path, number: signal.Signal
     report = load(tmp_path / "r.json")
     assert report["outcome"] == "interrupted"
     assert report["teardown"] == {"granules_not_ns": 0, "granules_not_scrubbed": 0}
+
+
+def test_what_is_started_to_outlive_its_terminal_ignores_hangups(tmp_path: Path) -> None:
+    """As nohup has it."""
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+        "from realmkit.cli.interrupt import interruptible\n"
+        "with interruptible(lambda: print('ended')):\n"
+        "    signal.raise_signal(signal.SIGHUP)\n"
+        "    print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize("close", ["terminal", "pipe"])
+def test_a_run_whose_output_goes_away_tears_down_and_reports(tmp_path: Path, close: str) -> None:
+    image = flat(tmp_path / "chatter", CHATTER)
+    ours, theirs = pty.openpty() if close == "terminal" else os.pipe()
+    code = "from realmkit.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "run", str(image), f"--report={tmp_path}/r.json"]
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, text=True) as process:
+        os.close(theirs)
+        seen = b""
+        while b"xxxx" not in seen:
+            seen += os.read(ours, 4096)
+        os.close(ours)
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+        assert process.wait(timeout=60)
+    report = load(tmp_path / "r.json")
+    assert report["outcome"] == "interrupted"
+    assert report["teardown"] == {"granules_not_ns": 0, "granules_not_scrubbed": 0}
+
+
+def test_a_terminal_that_has_been_closed_is_left_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        with StandardInput(Keys(lambda data: None, lambda: None, lambda: None)) as source:
+            assert source.interactive
+            os.close(ours)
 
 
 def test_a_trace_that_cannot_go_on_ends_the_run_in_order(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Final, TextIO
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -26,6 +26,7 @@ from realmkit.cli import options
 from realmkit.cli.interrupt import interruptible
 from realmkit.cli.observers import Counts, Trace
 from realmkit.cli.options import Growing
+from realmkit.cli.terminal import Screen
 from realmkit.host.vmm.images import read_file
 from realmkit.machine.board import UARTS
 from realmkit.machine.platform import AddressRange
@@ -38,7 +39,7 @@ _UNITS: Final = {"K": 10, "M": 20, "G": 30}
 class UartConsole:
     """Shows what UARTs print as it comes: on the terminal each line with the name of its UART, or in files."""
 
-    def __init__(self, out: TextIO, routes: dict[int, Growing | None]) -> None:
+    def __init__(self, out: Screen, routes: dict[int, Growing | None]) -> None:
         self._out = out
         self._routes = routes
         self._last = -1
@@ -175,13 +176,15 @@ def boot(
             for number, path in files.items()
         }
         growing = [out for out in routes.values() if out is not None]
-        console = UartConsole(sys.stdout, routes)
+        screen = Screen(sys.stdout)
+        console = UartConsole(screen, routes)
         if report is not None:
             events.subscribe(counts, detailed=False, kinds=Counts.KINDS)
         if trace is not None:
             growing.append(resources.enter_context(options.Growing(trace, "the trace")))
             events.subscribe(Trace(growing[-1], {"images": images, "cpus": cpus}))
         machine = BareMetal(configuration, events=events, output=console)
+        screen.on_failure = machine.interrupt
         for out in growing:
             out.on_failure = machine.interrupt
         with interruptible(machine.interrupt):
@@ -190,6 +193,7 @@ def boot(
     if report is not None:
         content = json.dumps(describe(result, counts), indent=2) + "\n"
         options.write_file(report, content.encode(), "the report")
+    screen.check()
     for line in ending(result):
         print(line)
     raise typer.Exit(0 if result.outcome.good else 1)

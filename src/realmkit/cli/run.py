@@ -19,7 +19,7 @@ from realmkit.cli.guest import CONSOLES, Disk, Request
 from realmkit.cli.interrupt import interruptible
 from realmkit.cli.launch import Launch, default_challenge, execute, make_hypervisor, prepare
 from realmkit.cli.observers import Trace
-from realmkit.cli.terminal import Keys, StandardInput
+from realmkit.cli.terminal import Keys, Screen, StandardInput
 from realmkit.cli.view import LaunchView
 from realmkit.host.hypervisor import Hypervisor
 from realmkit.host.vmm.images import read_file
@@ -169,11 +169,13 @@ def run(
         attest=kernel is None or challenge is not None,
         realm=not no_realm,
     )
-    view = LaunchView(Console(width=None if sys.stdout.isatty() else WIDTH))
+    screen = Screen(sys.stdout)
+    view = LaunchView(Console(file=screen, width=None if sys.stdout.isatty() else WIDTH), screen)  # type: ignore[arg-type]
     try:
         launch = prepare(request, view)
         with _tracing(launch, trace) as out:
             hypervisor = make_hypervisor(launch)
+            screen.on_failure = hypervisor.stop
             if out is not None:
                 out.on_failure = hypervisor.stop
             with interruptible(hypervisor.stop, launch.ask_to_power_off), _console(launch, hypervisor):
@@ -187,6 +189,7 @@ def run(
     if report is not None:
         options.write_file(report, (json.dumps(launch.report(), indent=2) + "\n").encode(), "the report")
     view.summary(launch)
+    screen.check()
     raise typer.Exit(0 if launch.outcome[0] == "ok" else 1)
 
 

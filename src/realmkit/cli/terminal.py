@@ -1,4 +1,7 @@
-"""Standard input as the guest's console: keys of a terminal as they are typed, lines of files and pipes on request."""
+"""Standard input as the guest's console: keys of a terminal as they are typed, lines of files and pipes on request.
+
+And standard output, which may go away while the machine runs.
+"""
 
 import os
 import select
@@ -9,14 +12,57 @@ import threading
 import tty
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Any, Final, Self
 
 ESCAPE: Final = b"\x01"
 """Ctrl-A: the next key is for realmkit. Ctrl-A X quits, Ctrl-A Ctrl-A is a Ctrl-A for the guest."""
 _INTERRUPT: Final = b"\x03"
 _CHUNK: Final = 4096
 _POLL_SECONDS: Final = 0.2
+
+
+class Screen:
+    """Standard output, or another text file, for what is shown while the machine runs.
+
+    When it cannot be written any more (its terminal has been closed, its reader has ended) ``on_failure`` is called and
+    the rest is dropped: the machine is taken down in order. :meth:`check` raises the error afterwards.
+    """
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+        self._failure: OSError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+
+    def write(self, text: str) -> int:
+        """Show text."""
+        if self._failure is None:
+            try:
+                return self._out.write(text)
+            except OSError as error:
+                self._fail(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Show what has been buffered."""
+        if self._failure is None:
+            try:
+                self._out.flush()
+            except OSError as error:
+                self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        self._failure = error
+        self.on_failure()
+
+    def check(self) -> None:
+        """Raise the error that ended it, if there was one."""
+        if self._failure is not None:
+            raise self._failure
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._out, name)
 
 
 class Keys:
@@ -92,7 +138,8 @@ class StandardInput:
         if self._thread is not None:
             self._thread.join()
         if self._saved is not None:
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
+            with suppress(termios.error):  # it has been closed
+                termios.tcsetattr(self._fd, termios.TCSADRAIN, self._saved)
             self._saved = None
 
     @property
@@ -106,7 +153,10 @@ class StandardInput:
             ready, _, _ = select.select([self._fd], [], [], _POLL_SECONDS)
             if not ready:
                 continue
-            data = os.read(self._fd, _CHUNK)
+            try:
+                data = os.read(self._fd, _CHUNK)
+            except OSError:  # the terminal has been closed
+                data = b""
             if self.interactive:
                 self._keys.feed(data)
                 self._arrived.set()
