@@ -149,3 +149,14 @@ def test_results_have_files_of_their_own(tmp_path: Path) -> None:
         done = realmkit("boot", image, f"--uart=0={log}", other)
         assert done.code == 2
         assert "at once: give each a file of its own" in done.err
+
+
+def test_results_do_not_replace_what_they_were_made_of(tmp_path: Path) -> None:
+    placed, image = write(tmp_path / "a.bin", branch(0)), tmp_path / "a.bin"
+    before = image.read_bytes()
+    (tmp_path / "same").hardlink_to(image)
+    for result in (f"--report={image}", f"--trace={tmp_path}/same", f"--uart=0={image}"):
+        done = realmkit("boot", placed, "--max-ticks=1000", result)
+        assert done.code == 2
+        assert "an image and" in done.err or "and an image" in done.err
+        assert image.read_bytes() == before

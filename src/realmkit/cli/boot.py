@@ -163,7 +163,9 @@ def boot(
     events = EventHub()
     with ExitStack() as resources:
         files = _routes(uart or [])
+        inputs = [(text, "an image") for text in images] + [(dtb, "the devicetree"), (secure, "the Secure image")]
         options.check_distinct(
+            *((parse_placement(text)[0], what) for text, what in inputs if text is not None),
             *((path, f"the output of UART {number}") for number, path in files.items()),
             (None if configuration.nvm is None else configuration.nvm.file, "non-volatile memory"),
             (report, "the report"),

@@ -77,11 +77,13 @@ def check_writable(path: Path | None, what: str) -> None:
 
 def check_distinct(*files: tuple[Path | None, str]) -> None:
     """No result may end up in a file that is something else as well; devices such as /dev/null may take several."""
-    known: dict[Path, str] = {}
+    known: dict[Path | tuple[int, int], str] = {}
     for path, what in files:
         if path is None or (path.exists() and not path.is_file()):
             continue
-        other = known.setdefault(path.resolve(), what)
+        # One file may have several names: symbolic links, and hard links.
+        file = (path.stat().st_dev, path.stat().st_ino) if path.exists() else path.resolve()
+        other = known.setdefault(file, what)
         if other is not what:
             raise RealmkitError(f"{path} is {other} and {what} at once: give each a file of its own")
 
