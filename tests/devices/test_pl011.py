@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from realmkit.devices import ReadableDevice
 from realmkit.devices.pl011 import Pl011
 
 DR, FR, LCR_H, CR, IFLS, IMSC, RIS, MIS, ICR = 0x00, 0x18, 0x2C, 0x30, 0x34, 0x38, 0x3C, 0x40, 0x44
@@ -190,3 +191,22 @@ def test_line_is_the_masked_status_whatever_happens(steps: list[tuple[Step, int,
         step(wire.uart, offset, value)
         assert (wire.levels[-1:] == [True]) is bool(wire.uart.read(MIS, 4))
     assert all(now != then for now, then in zip(wire.levels, wire.levels[1:], strict=False))
+
+
+@settings(max_examples=60)
+@given(st.lists(_steps, max_size=40))
+def test_shown_registers_are_what_reads_give_until_the_revision_changes(steps: list[tuple[Step, int, int]]) -> None:
+    """A guest that sees the page of an unchanged revision reads what it would read of the device."""
+    uart = Wire().uart
+    shown = {uart.revision: uart.registers()}
+    for step, offset, value in steps:
+        step(uart, offset, value)
+        page = uart.registers()
+        assert shown.setdefault(uart.revision, page) == page
+        if page is None:
+            assert not uart.read(FR, 4) & RXFE
+            continue
+        assert len(page) == 0x1000
+        assert isinstance(uart, ReadableDevice)
+        for register in range(0, 0x1000, 4):
+            assert int.from_bytes(page[register : register + 4], "little") == uart.read(register, 4)
