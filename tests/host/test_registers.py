@@ -2,7 +2,9 @@
 
 import pytest
 
+from realmkit.arch.pas import GRANULE_SIZE
 from realmkit.host.hypervisor import Outcome
+from realmkit.host.memory import OutOfMemoryError
 from realmkit.host.vmm.layout import UART_BASE
 from tests.host.code import Code
 from tests.host.kit import IO, UNPROTECTED, Guest, World, program
@@ -82,3 +84,26 @@ def test_the_guest_cannot_write_what_it_is_shown(world: World, kind: str) -> Non
     guest = make(world, main, kind)
     assert world.run(guest).outcome is Outcome.POWERED_OFF
     assert guest.values == [TXFE | RXFE, 0]
+
+
+@KINDS
+def test_without_memory_for_it_every_access_is_emulated(
+    world: World, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = uart(kind).mov(4, 20).label("poll").load(5, UART, FR, 4).sub(4, 4, 1).cbnz(4, "poll").store(5, IO)
+    guest = make(world, main.mov(6, ord("!")).store(6, UART, DR, 4), kind)
+    asked = []
+
+    def refuse(*arguments: object) -> int:
+        asked.append(arguments)
+        raise OutOfMemoryError(GRANULE_SIZE)
+
+    monkeypatch.setattr(world.hv.memory, "allocate", refuse)
+    assert world.run(guest).outcome is Outcome.POWERED_OFF
+    assert len(asked) == 1
+    assert guest.values == [TXFE | RXFE]
+    assert guest.console.text == "!"
+    assert exits(guest) > 20
+    monkeypatch.undo()
+    world.destroy(guest)
+    world.assert_clean()

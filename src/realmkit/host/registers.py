@@ -10,6 +10,7 @@ from collections.abc import Callable
 from realmkit.arch.pas import GRANULE_SIZE
 from realmkit.devices import ReadableDevice
 from realmkit.host.guest import DeviceWindow
+from realmkit.host.memory import OutOfMemoryError
 
 
 class ShownRegisters:
@@ -19,12 +20,15 @@ class ShownRegisters:
         self._show, self._hide = show, hide
         self._devices: dict[int, tuple[ReadableDevice, int]] = {}
         """Guest address to device, and the revision that the guest sees."""
+        self._given_up: set[int] = set()
+        """Devices for which the Host had no memory: they are emulated as ever."""
 
     def accessed(self, window: DeviceWindow) -> None:
         """The guest uses this device: from its next entry on it sees the registers, if they are of that kind."""
         device = window.device
         if (
             window.base not in self._devices
+            and window.base not in self._given_up
             and isinstance(device, ReadableDevice)
             and window.size == GRANULE_SIZE
             and not window.base % GRANULE_SIZE
@@ -33,11 +37,17 @@ class ShownRegisters:
 
     def refresh(self) -> None:
         """Before an entry: show what has changed."""
-        for address, (device, seen) in self._devices.items():
-            if device.revision != seen:
-                page = device.registers()
-                if page is None:
-                    self._hide(address)
-                else:
-                    self._show(address, page)
-                self._devices[address] = device, device.revision
+        for address, (device, seen) in tuple(self._devices.items()):
+            if device.revision == seen:
+                continue
+            page = device.registers()
+            self._devices[address] = device, device.revision
+            if page is None:
+                self._hide(address)
+                continue
+            try:
+                self._show(address, page)
+            except OutOfMemoryError:
+                self._hide(address)
+                del self._devices[address]
+                self._given_up.add(address)
