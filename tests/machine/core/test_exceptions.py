@@ -3,10 +3,11 @@
 import pytest
 
 from realmkit.arch.gic import GROUP1, ICH_LR, LR_ACTIVE, LR_PENDING
+from realmkit.arch.pas import SecurityState
 from realmkit.arch.vmsa import HCR_EL2
 from realmkit.machine.core import StopKind
 from tests.machine.core import code
-from tests.machine.core.kit import B_SELF, CODE, EL0, EL1, HVC0, SCTLR_RESET, SPAN, VECTORS, Bench
+from tests.machine.core.kit import B_SELF, CODE, DATA, EL0, EL1, HVC0, SCTLR_RESET, SPAN, VECTORS, Bench
 
 EL1_SP0, EL1_SPX, LOWER = 0, 4, 8
 """First vectors from the same level with SP_EL0, with SP_EL1, and from EL0."""
@@ -163,6 +164,24 @@ def test_masked_interrupt_waits_for_the_unmasking(bench: Bench) -> None:
     assert bench.ctx.x[1] == 3000
     assert bench.exit.esr & 0xFFFF in (0, 1)
     assert ich.lr[0] >> 62 == LR_PENDING
+
+
+@pytest.mark.parametrize("line", [False, True])
+def test_virtual_interrupt_is_taken_when_el2_returns_to_el1(bench: Bench, line: bool) -> None:
+    """By an ERET that nobody traps: EL1 does not execute anything before it."""
+    bench.load(CODE, (0xD69F_03E0,))  # eret
+    bench.load(DATA, (B_SELF,))
+    bench.load(VECTORS + 0x280, (B_SELF,))
+    ctx = bench.ctx
+    ctx.pstate = 0x3C9
+    ctx.regs |= {"HCR_EL2": HCR_EL2.make(IMO=1, FMO=1, RW=1, VI=line), "ELR_EL2": DATA, "SPSR_EL2": 0x305}
+    if not line:
+        ctx.ich.hcr, ctx.ich.vmcr, ctx.ich.lr[0] = 1, 0xF8 << 24 | 2, pending(40)
+    pe = bench.pe
+    assert pe.cpu.run(ctx, SecurityState.NS, False, 1_000_000).kind is StopKind.PARKED
+    assert (ctx.pc, ctx.read("ELR_EL1")) == (VECTORS + 0x280, DATA)
+    history = bench.machine.history
+    assert history[-1][0] < 200, "the tick at which it was taken"
 
 
 def test_virtual_serror_and_irq_lines(bench: Bench) -> None:

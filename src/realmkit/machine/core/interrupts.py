@@ -15,16 +15,14 @@ if TYPE_CHECKING:
     from realmkit.machine.core.cpu import Cpu
 
 _F, _I, _A = 1 << 6, 1 << 7, 1 << 8
+_LEVEL: Final = 0xC
+"""PSTATE.EL: what is pending for a lower level is masked by being at a higher one."""
 _LINES: Final = HCR_VF | HCR_VI | HCR_VSE
 
 
 def wakes(cpu: Cpu, ctx: CpuContext) -> bool:
     """Whether an interrupt is pending that ends WFI."""
-    if cpu.services.physical.interrupted():
-        return True
-    if ctx.ich.hcr & 1 and cpu.services.virtual(ctx).signalled() is not None:
-        return True
-    return bool(ctx.read("HCR_EL2") & _LINES)
+    return cpu.services.physical.interrupted() or _is_virtual_pending(cpu, ctx)
 
 
 def takes(cpu: Cpu, ctx: CpuContext, python_el2: bool) -> bool:
@@ -55,9 +53,11 @@ def take(cpu: Cpu) -> int:
 def _take_one(cpu: Cpu) -> int | None:
     """None when an interrupt was taken, else the bits of PSTATE that mask what is pending."""
     waiting = _physical(cpu)
-    if waiting is None or cpu.el() >= 2:
-        return waiting
     ctx = cpu.ctx
+    if waiting is None:
+        return None
+    if cpu.el() >= 2:
+        return waiting | _LEVEL if _is_virtual_pending(cpu, ctx) else waiting
     if ctx.ich.hcr & 1:
         group = cpu.services.virtual(ctx).signalled()
         if group is not None:
@@ -69,6 +69,13 @@ def _take_one(cpu: Cpu) -> int | None:
             waiting |= mask
     lines = _lines(cpu)
     return None if lines is None else waiting | lines
+
+
+def _is_virtual_pending(cpu: Cpu, ctx: CpuContext) -> bool:
+    """Whether EL1 or EL0 would have a virtual interrupt."""
+    if ctx.ich.hcr & 1 and cpu.services.virtual(ctx).signalled() is not None:
+        return True
+    return bool(ctx.read("HCR_EL2") & _LINES)
 
 
 def _physical(cpu: Cpu) -> int | None:
