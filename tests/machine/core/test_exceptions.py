@@ -6,6 +6,7 @@ from realmkit.arch.gic import GROUP1, ICH_LR, LR_ACTIVE, LR_PENDING
 from realmkit.arch.pas import SecurityState
 from realmkit.arch.vmsa import HCR_EL2
 from realmkit.machine.core import StopKind
+from realmkit.machine.core.fatal import is_fatal
 from tests.machine.core import code
 from tests.machine.core.kit import B_SELF, CODE, DATA, EL0, EL1, HVC0, SCTLR_RESET, SPAN, VECTORS, Bench
 
@@ -13,6 +14,8 @@ EL1_SP0, EL1_SPX, LOWER = 0, 4, 8
 """First vectors from the same level with SP_EL0, with SP_EL1, and from EL0."""
 IRQ = 1
 PAN = 1 << 22
+FATAL = 0x4ED0_1EDF
+"""An unallocated word of SIMD with half precision."""
 
 
 @pytest.fixture
@@ -239,3 +242,18 @@ def test_breakpoint_of_the_context_itself(bench: Bench) -> None:
     assert bench.run_to_vector() == EL1_SPX
     assert ctx.read("ESR_EL1") == 0x31 << 26 | 1 << 25 | 0x22
     assert ctx.read("ELR_EL1") == CODE + 5 * 4
+
+
+def test_words_that_the_engine_must_not_see_in_a_page_of_el0_are_nothing_to_el1(bench: Bench) -> None:
+    """EL1 may not execute that page, and does not: it works on for several slices after a call from there."""
+    user = 0x40_0000
+    assert is_fatal(FATAL)
+    bench.enable_mmu()
+    bench.map(user, DATA, user=True)
+    bench.load(DATA, (0xD400_00E1, FATAL))  # svc #7
+    bench.load(VECTORS + 0x400, (0xF100_0400, 0x54FF_FFE1, HVC0 | 8 << 5))  # subs x0, x0, #1; b.ne .-4; hvc #8
+    ctx = bench.ctx
+    ctx.x[0], ctx.pc, ctx.pstate = 300_000, user, EL0
+    assert bench.run(budget=10_000_000).kind is StopKind.LEFT
+    assert bench.exit.esr & 0xFFFF == 8, hex(ctx.read("ESR_EL1"))
+    assert ctx.x[0] == 0

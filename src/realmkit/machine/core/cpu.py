@@ -136,11 +136,17 @@ class Cpu(Fills):
             self.counter_reads = self._exits = 0
             # What is pending and masked is taken once the code unmasks it, or goes where it is not masked.
             engine.blocks.grant(count, masked and masked | _LEVEL, ctx.pstate)
-            if not engine.run(ctx.pc):
-                self._on_fault(engine)
+            self._failed = None
+            done = engine.run(ctx.pc)
+            if engine.stopped:
+                pass
             elif self._trapped:
                 self._on_wait_for_event()
-            elif not engine.stopped:
+            elif self._failed is not None or engine.missing_window is not None:
+                self._on_fault(engine)
+            else:
+                if not done:
+                    self.time += CHARGE_EXIT
                 self._on_completed()
                 length = SLICE if self._exits else min(2 * length, LONGEST_SLICE)
             if (stop := self._ended()) is not None:
@@ -304,9 +310,7 @@ class Cpu(Fills):
             engine.map_window(engine.missing_window)
             return
         failed, self._failed = self._failed, None
-        if failed is None:
-            self.die(f"the engine stopped at {self.ctx.pc:#x} without a reason")
-            return
-        aborts.serve(self, *failed)
+        if failed is not None:
+            aborts.serve(self, *failed)
         if self._stop is None:
             self.resume()

@@ -86,7 +86,13 @@ class Fills(Engines):
         page = vaddr >> 12 & PAGE_MASK
         found = shared.code.get(page) or own.code.get(page)
         if access == UC_MEM_FETCH:
-            return found or self._translate(space, vaddr, Kind.EXECUTE)
+            if found is None:
+                failed = self._failed
+                found = self._translate(space, vaddr, Kind.EXECUTE)
+                if found is None and (vaddr ^ batch.value(0)) >> 12:
+                    # After a run Unicorn looks where its exits are, which is no fetch of the code.
+                    self._failed = failed
+            return found
         if bits & _EL == _EL1:
             pc = batch.value(0)
             code = shared.code.get(pc >> 12 & PAGE_MASK)
