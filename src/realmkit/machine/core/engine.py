@@ -137,6 +137,9 @@ class Engine:
         """Where code holds instructions that Unicorn must not see."""
         self.fatal_next = -1
         """The one of them that is next if what is before it has been done elsewhere."""
+        self.looks_back = False
+        """Unicorn is going through its exits, which must not change meanwhile."""
+        self._exits_are_due = False
         self.stale = False
         """Unicorn's own TLB must be emptied before it runs again."""
         self.stopped = False
@@ -285,6 +288,9 @@ class Engine:
     def run(self, pc: int) -> bool:
         """Execute what has been granted to ``blocks``: False when a fault ended the run early."""
         self.stopped = False
+        if self._exits_are_due:
+            self._exits_are_due = False
+            self.uc.ctl_set_exits(sorted(self.fatal))
         done = self._runner.start(pc)
         if self.failure is not None:
             failure, self.failure = self.failure, None
@@ -393,7 +399,10 @@ class Engine:
             if kind == scan.FATAL:
                 if address not in self.fatal:
                     self.fatal.add(address)
-                    self.uc.ctl_set_exits(sorted(self.fatal))
+                    if self.looks_back:
+                        self._exits_are_due = True
+                    else:
+                        self.uc.ctl_set_exits(sorted(self.fatal))
                 continue
             if (address, kind) in self._hooked:
                 continue

@@ -87,10 +87,11 @@ class Fills(Engines):
         found = shared.code.get(page) or own.code.get(page)
         if access == UC_MEM_FETCH:
             if found is None:
-                failed = self._failed
+                # After a run Unicorn looks where its exits are, which is no fetch of the code.
+                failed, engine.looks_back = self._failed, (vaddr ^ batch.value(0)) >> 12 != 0
                 found = self._translate(space, vaddr, Kind.EXECUTE)
-                if found is None and (vaddr ^ batch.value(0)) >> 12:
-                    # After a run Unicorn looks where its exits are, which is no fetch of the code.
+                if engine.looks_back:
+                    engine.looks_back = False
                     self._failed = failed
             return found
         if bits & _EL == _EL1:
