@@ -138,14 +138,12 @@ class Cpu(Fills):
             engine.blocks.grant(count, masked and masked | _LEVEL, ctx.pstate)
             self._failed = None
             done = engine.run(ctx.pc)
-            if engine.stopped:
-                pass
-            elif self._trapped:
+            if self._trapped:
                 self._on_wait_for_event()
-            elif self._failed is not None or engine.missing_window is not None:
+            elif not engine.stopped and (self._failed is not None or engine.missing_window is not None):
                 self._on_fault(engine)
-            else:
-                if not done:
+            elif not engine.stopped:
+                if not done and not engine.exits_due:
                     self.time += CHARGE_EXIT
                 self._on_completed()
                 length = SLICE if self._exits else min(2 * length, LONGEST_SLICE)

@@ -137,9 +137,8 @@ class Engine:
         """Where code holds instructions that Unicorn must not see."""
         self.fatal_next = -1
         """The one of them that is next if what is before it has been done elsewhere."""
-        self.looks_back = False
-        """Unicorn is going through its exits, which must not change meanwhile."""
-        self._exits_are_due = False
+        self.exits_due = False
+        """Unicorn must learn of new ones before it runs on; while it looks for a page it may be going through them."""
         self.stale = False
         """Unicorn's own TLB must be emptied before it runs again."""
         self.stopped = False
@@ -278,6 +277,8 @@ class Engine:
             for page in self.code.get(granule, ()):
                 if leads_to(page) == granule:
                     self._hook(page << 12, granule << 12)
+                    if self.exits_due:
+                        self._set_exits()
                     self.uc.ctl_remove_cache(page << 12, (page << 12) + _PAGE - 4)
                 else:
                     complete = False
@@ -288,9 +289,8 @@ class Engine:
     def run(self, pc: int) -> bool:
         """Execute what has been granted to ``blocks``: False when a fault ended the run early."""
         self.stopped = False
-        if self._exits_are_due:
-            self._exits_are_due = False
-            self.uc.ctl_set_exits(sorted(self.fatal))
+        if self.exits_due:
+            self._set_exits()
         done = self._runner.start(pc)
         if self.failure is not None:
             failure, self.failure = self.failure, None
@@ -373,6 +373,10 @@ class Engine:
     def forget_fatal(self, address: int) -> None:
         """Something else is there now."""
         self.fatal.discard(address)
+        self._set_exits()
+
+    def _set_exits(self) -> None:
+        self.exits_due = False
         self.uc.ctl_set_exits(sorted(self.fatal))
 
     def watch_waits(self, on: bool) -> None:
@@ -399,10 +403,7 @@ class Engine:
             if kind == scan.FATAL:
                 if address not in self.fatal:
                     self.fatal.add(address)
-                    if self.looks_back:
-                        self._exits_are_due = True
-                    else:
-                        self.uc.ctl_set_exits(sorted(self.fatal))
+                    self.exits_due = True
                 continue
             if (address, kind) in self._hooked:
                 continue

@@ -87,11 +87,10 @@ class Fills(Engines):
         found = shared.code.get(page) or own.code.get(page)
         if access == UC_MEM_FETCH:
             if found is None:
-                # After a run Unicorn looks where its exits are, which is no fetch of the code.
-                failed, engine.looks_back = self._failed, (vaddr ^ batch.value(0)) >> 12 != 0
+                failed = self._failed
                 found = self._translate(space, vaddr, Kind.EXECUTE)
-                if engine.looks_back:
-                    engine.looks_back = False
+                if found is None and (vaddr ^ batch.value(0)) >> 12:
+                    # After a run Unicorn looks where its exits are, which is no fetch of the code.
                     self._failed = failed
             return found
         if bits & _EL == _EL1:
@@ -148,7 +147,8 @@ class Fills(Engines):
                 self.services.watch_code(pa)
         found = pa, permissions
         space.keep(vaddr >> 12 & PAGE_MASK, execute, found, reach, not_global)
-        return found
+        # A page with new exits is given to Unicorn when it knows of them, at its next run.
+        return None if engine.exits_due else found
 
     def physical(self, va: int) -> int | None:
         """Physical address that ``va`` leads to at this very moment, from inside a hook; None where a read faults."""
