@@ -4,6 +4,7 @@ from enum import IntEnum
 from typing import Final
 
 from realmkit.arch.fields import RegisterTable
+from realmkit.arch.smccc import MASK64
 
 
 class Ec(IntEnum):
@@ -93,3 +94,12 @@ def make_esr(ec: Ec, iss: int = 0, il: int = 1) -> int:
 def exception_class(esr: int) -> int:
     """EC field of an ESR value."""
     return esr >> 26 & 0x3F
+
+
+def loaded(esr: int, value: int) -> int:
+    """What a load that the syndrome describes puts into its register when its access gives ``value``."""
+    bits = 8 << (esr >> DABT_SAS_SHIFT & DABT_SAS_MAX)
+    value &= (1 << bits) - 1
+    if esr & DABT_SSE and value >> (bits - 1):
+        value |= MASK64 & ~((1 << bits) - 1)
+    return value if esr & DABT_SF else value & 0xFFFF_FFFF

@@ -5,18 +5,15 @@ Exits become the same records that the RMM writes for Realms, so that everything
 
 from typing import Final
 
-from realmkit.arch import psci, smccc
+from realmkit.arch import psci, smccc, timer
 from realmkit.arch.esr import (
-    DABT_SAS_MAX,
-    DABT_SAS_SHIFT,
-    DABT_SF,
     DABT_SRT_MAX,
     DABT_SRT_SHIFT,
-    DABT_SSE,
     DABT_WNR,
     ISS_SYSREG,
     Ec,
     exception_class,
+    loaded,
 )
 from realmkit.arch.gic import LIST_REGISTERS
 from realmkit.arch.psci import PsciStatus
@@ -31,10 +28,6 @@ from realmkit.host.running import GuestFailedError, RunningGuest, Vcpu
 from realmkit.host.vm import HostVm, VmVcpu
 from realmkit.machine.port import CpuContext, ExceptionInfo, ExceptionKind
 
-_CNTVMASK: Final = 1 << 18
-_CNTPMASK: Final = 1 << 19
-_ENABLE, _IMASK, _ISTATUS = 1, 2, 4
-_ASSERTED: Final = _ENABLE | _ISTATUS
 _GICV3_ENABLE: Final = 1
 _REASONS: Final = {
     ExceptionKind.IRQ: ExitReason.IRQ,
@@ -72,11 +65,11 @@ class RunningVm(RunningGuest):
         self._complete_abort(state, flags, gprs[0])
         ctx.ich.hcr = hcr | _GICV3_ENABLE
         ctx.ich.lr[:LIST_REGISTERS] = lrs[:LIST_REGISTERS]
-        base = ctx.read("CNTHCTL_EL2") & ~(_CNTVMASK | _CNTPMASK)
+        base = ctx.read("CNTHCTL_EL2") & ~(timer.CNTVMASK | timer.CNTPMASK)
         while True:
             # A timer that the last exit has reported would bring the VM out again at once.
             if state.timer_masks:
-                state.timer_masks &= _masks(_timers(ctx, port.now()))
+                state.timer_masks &= timer.masks(timer.timers(ctx.read, port.now()))
             ctx.write("CNTHCTL_EL2", base | state.timer_masks)
             port.enter(ctx)
             record = self._leave(state, port.last_exit)
@@ -137,11 +130,7 @@ class RunningVm(RunningGuest):
         elif flags & ENTER_EMUL_MMIO:
             target = esr >> DABT_SRT_SHIFT & DABT_SRT_MAX
             if not esr & DABT_WNR and target != DABT_SRT_MAX:
-                bits = 8 << (esr >> DABT_SAS_SHIFT & DABT_SAS_MAX)
-                value &= (1 << bits) - 1
-                if esr & DABT_SSE and value >> (bits - 1):
-                    value |= MASK64 & ~((1 << bits) - 1)
-                ctx.x[target] = value if esr & DABT_SF else value & 0xFFFF_FFFF
+                ctx.x[target] = loaded(esr, value)
             _skip(ctx)
 
     def _leave(self, state: VmVcpu, exc: ExceptionInfo) -> Exit | None:
@@ -227,8 +216,8 @@ class RunningVm(RunningGuest):
     ) -> Exit:
         ctx = state.ctx
         ich = ctx.ich
-        timers = _timers(ctx, self.vm.port.now())
-        state.timer_masks = _masks(timers)
+        timers = timer.timers(ctx.read, self.vm.port.now())
+        state.timer_masks = timer.masks(timers)
         lists = (*ich.lr[:LIST_REGISTERS], *_NO_LISTS)
         registers = (*gprs, *(0,) * (31 - len(gprs)))
         return Exit(reason, esr, far, hpfar, registers, ich.hcr, lists, 0, ich.vmcr, *timers, 0, 0, 0, 0)
@@ -248,20 +237,3 @@ def _skip(ctx: CpuContext) -> None:
 def _mpidr(value: int) -> int:
     """Affinity of a PSCI argument in the form that plans use."""
     return value & 0xFF_FFFF | (value >> 32 & 0xFF) << 24
-
-
-def _timers(ctx: CpuContext, now: int) -> tuple[int, int, int, int]:
-    """CNTP_CTL, CNTP_CVAL, CNTV_CTL, CNTV_CVAL as the VM would read them; the offset is zero."""
-    read = ctx.read
-    cntp_ctl, cntp_cval = read("CNTP_CTL_EL0") & (_ENABLE | _IMASK), read("CNTP_CVAL_EL0")
-    cntv_ctl, cntv_cval = read("CNTV_CTL_EL0") & (_ENABLE | _IMASK), read("CNTV_CVAL_EL0")
-    if cntp_ctl & _ENABLE and now >= cntp_cval:
-        cntp_ctl |= _ISTATUS
-    if cntv_ctl & _ENABLE and now >= cntv_cval:
-        cntv_ctl |= _ISTATUS
-    return cntp_ctl, cntp_cval, cntv_ctl, cntv_cval
-
-
-def _masks(timers: tuple[int, int, int, int]) -> int:
-    """CNTHCTL_EL2 bits that mask the timers whose output is asserted."""
-    return (_CNTPMASK if timers[0] == _ASSERTED else 0) | (_CNTVMASK if timers[2] == _ASSERTED else 0)

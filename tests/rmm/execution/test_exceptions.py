@@ -9,9 +9,9 @@ from realmkit.arch.esr import ISS_DABT, Ec, make_esr
 from realmkit.arch.pas import Pas
 from realmkit.arch.rmi import ExitReason, RecExit, Rmi
 from realmkit.arch.rsi import Rsi
+from realmkit.arch.timer import CNTVMASK
 from realmkit.arch.vmsa import HCR_EL2
 from realmkit.machine.port import CpuContext, ExceptionInfo, ExceptionKind
-from realmkit.rmm.execution.registers import CNTVMASK
 from tests.rmm.execution.running import (
     BUFFER,
     CODE,

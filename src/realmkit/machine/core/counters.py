@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from realmkit.arch.smccc import MASK64
 from realmkit.arch.time import CHARGE_COUNTER_POLL, CHARGE_COUNTER_READ, COUNTER_POLL, TICKS_PER_SECOND
-from realmkit.machine.core.timers import ENABLE, IMASK, control
+from realmkit.arch.timer import ENABLE, IMASK
+from realmkit.machine.core.timers import control
 
 if TYPE_CHECKING:
     from realmkit.machine.core.cpu import Cpu

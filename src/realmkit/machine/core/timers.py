@@ -2,10 +2,10 @@
 
 from typing import Final, NamedTuple
 
+from realmkit.arch import timer as arch_timer
 from realmkit.arch.gic import PPI_CNTHP, PPI_CNTHV, PPI_CNTP, PPI_CNTV
+from realmkit.arch.timer import CNTPMASK, CNTVMASK, ENABLE, IMASK
 from realmkit.machine.context import CpuContext
-
-ENABLE, IMASK, ISTATUS = 1, 2, 4
 
 
 class Timer(NamedTuple):
@@ -18,8 +18,8 @@ class Timer(NamedTuple):
 
 
 EL1_TIMERS: Final = (
-    Timer("CNTV_CTL_EL0", "CNTV_CVAL_EL0", 1 << PPI_CNTV, 1 << 18),
-    Timer("CNTP_CTL_EL0", "CNTP_CVAL_EL0", 1 << PPI_CNTP, 1 << 19),
+    Timer("CNTV_CTL_EL0", "CNTV_CVAL_EL0", 1 << PPI_CNTV, CNTVMASK),
+    Timer("CNTP_CTL_EL0", "CNTP_CVAL_EL0", 1 << PPI_CNTP, CNTPMASK),
 )
 EL2_TIMERS: Final = (
     Timer("CNTHP_CTL_EL2", "CNTHP_CVAL_EL2", 1 << PPI_CNTHP, 0),
@@ -32,10 +32,7 @@ LINES: Final = 1 << PPI_CNTV | 1 << PPI_CNTP | 1 << PPI_CNTHP | 1 << PPI_CNTHV
 
 def control(ctx: CpuContext, timer: str, suffix: str, now: int) -> int:
     """CTL as software reads it, with ISTATUS computed."""
-    value = ctx.regs.get(f"{timer}_CTL_{suffix}", 0) & (ENABLE | IMASK)
-    if value & ENABLE and now >= ctx.regs.get(f"{timer}_CVAL_{suffix}", 0):
-        value |= ISTATUS
-    return value
+    return arch_timer.control(ctx.regs.get(f"{timer}_CTL_{suffix}", 0), ctx.regs.get(f"{timer}_CVAL_{suffix}", 0), now)
 
 
 def lines(ctx: CpuContext, timers: tuple[Timer, ...], now: int) -> int:

@@ -3,13 +3,13 @@
 import struct
 from typing import TYPE_CHECKING, Final
 
+from realmkit.arch import timer
 from realmkit.arch.events import RecExited
 from realmkit.arch.pas import Pas
 from realmkit.arch.rmi import REC_EXIT_OFFSET, ExitReason, RecExit, Rmi, Status, pack_status
-from realmkit.machine.port import CpuContext, El2Port, ExternalAbort, GranuleProtectionFault
+from realmkit.machine.port import El2Port, ExternalAbort, GranuleProtectionFault
 from realmkit.rmm.dispatch import complete
 from realmkit.rmm.execution import lists
-from realmkit.rmm.execution.registers import CNTPMASK, CNTVMASK
 from realmkit.rmm.state import Rec, RipasRequest
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 _REC_ENTER: Final = int(Rmi.REC_ENTER)
 _NS: Final = Pas.NS
-_ENABLE, _IMASK, _ISTATUS = 1, 2, 4
-_ASSERTED: Final = _ENABLE | _ISTATUS
 _PLAIN: Final = struct.Struct("<Q 248x 3Q 232x Q 392x Q 104x 4Q 992x")
 """RmiRecExit of most exits: reason, syndrome, one register, ICH_VMCR and timers, and all the rest is zero."""
 _SYNDROME: Final = struct.Struct("<3Q")
@@ -49,13 +47,13 @@ def leave(
     ctx = rec.ctx
     ich, request = ctx.ich, rec.ripas
     now = port.now()
-    timers = _timers(ctx, now)
+    timers = timer.timers(ctx.read, now)
     if len(gprs) > 1 or imm or request is not None or lists.are_used(ich):
         record = _any_record(reason, (esr, far, hpfar), gprs, lists.save(ich), timers, request, imm)
     else:
         record = _PLAIN.pack(reason, esr, far, hpfar, gprs[0] if gprs else 0, ich.vmcr, *timers)
         lists.switch_off(ich)
-    rec.timer_masks = (CNTPMASK if timers[0] == _ASSERTED else 0) | (CNTVMASK if timers[2] == _ASSERTED else 0)
+    rec.timer_masks = timer.masks(timers)
     rec.running = False
     del rmm.running[port.index]
     if port.events.active:
@@ -75,7 +73,7 @@ def _any_record(
     syndrome: tuple[int, int, int],
     gprs: tuple[int, ...],
     gic: tuple[int, ...],
-    timers: tuple[int, int, int, int],
+    timers: timer.Timers,
     request: RipasRequest | None,
     imm: int,
 ) -> bytes:
@@ -98,30 +96,7 @@ def resume(rmm: "Rmm", port: El2Port, rec: Rec) -> None:
     A timer whose output has changed since the last exit is an exit of its own: a virtual interrupt has to become
     pending or idle. The line of one that the Host knows of is masked: nothing else would tell that it is idle again.
     """
-    if _asserted(rec.ctx, port.now()) == rec.timer_masks:
+    if timer.masks(timer.timers(rec.ctx.read, port.now())) == rec.timer_masks:
         port.enter(rec.ctx)
     else:
         leave(rmm, port, rec, ExitReason.IRQ)
-
-
-def _timers(ctx: CpuContext, now: int) -> tuple[int, int, int, int]:
-    """CNTP_CTL, CNTP_CVAL, CNTV_CTL, CNTV_CVAL as the Realm would read them; both offsets are zero."""
-    read = ctx.read
-    cntp_ctl, cntp_cval = read("CNTP_CTL_EL0") & (_ENABLE | _IMASK), read("CNTP_CVAL_EL0")
-    cntv_ctl, cntv_cval = read("CNTV_CTL_EL0") & (_ENABLE | _IMASK), read("CNTV_CVAL_EL0")
-    if cntp_ctl & _ENABLE and now >= cntp_cval:
-        cntp_ctl |= _ISTATUS
-    if cntv_ctl & _ENABLE and now >= cntv_cval:
-        cntv_ctl |= _ISTATUS
-    return cntp_ctl, cntp_cval, cntv_ctl, cntv_cval
-
-
-def _asserted(ctx: CpuContext, now: int) -> int:
-    """CNTHCTL_EL2 bits that mask the timers whose output is asserted."""
-    read = ctx.read
-    masks = 0
-    if read("CNTP_CTL_EL0") & (_ENABLE | _IMASK) == _ENABLE and now >= read("CNTP_CVAL_EL0"):
-        masks = CNTPMASK
-    if read("CNTV_CTL_EL0") & (_ENABLE | _IMASK) == _ENABLE and now >= read("CNTV_CVAL_EL0"):
-        masks |= CNTVMASK
-    return masks

@@ -7,15 +7,7 @@ writes go to the Host, so an entry has no value to take over for one.
 import struct
 from typing import TYPE_CHECKING, Final
 
-from realmkit.arch.esr import (
-    DABT_SAS_MAX,
-    DABT_SAS_SHIFT,
-    DABT_SF,
-    DABT_SRT_MAX,
-    DABT_SRT_SHIFT,
-    DABT_SSE,
-    DABT_WNR,
-)
+from realmkit.arch.esr import DABT_SRT_MAX, DABT_SRT_SHIFT, DABT_WNR, loaded
 from realmkit.arch.events import RecEntered
 from realmkit.arch.gic import LIST_REGISTERS
 from realmkit.arch.pas import Pas
@@ -115,13 +107,7 @@ def _complete_abort(rec: Rec, flags: int, value: int) -> None:
     esr = abort.esr
     target = esr >> DABT_SRT_SHIFT & DABT_SRT_MAX
     if not esr & DABT_WNR and target != DABT_SRT_MAX:
-        bits = 8 << (esr >> DABT_SAS_SHIFT & DABT_SAS_MAX)
-        value &= (1 << bits) - 1
-        if esr & DABT_SSE and value >> (bits - 1):
-            value |= MASK64 & ~((1 << bits) - 1)
-        if not esr & DABT_SF:
-            value &= 0xFFFF_FFFF
-        ctx.x[target] = value
+        ctx.x[target] = loaded(esr, value)
     ctx.pc = ctx.pc + 4 & MASK64
 
 

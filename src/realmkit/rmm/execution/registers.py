@@ -37,8 +37,6 @@ HCR_TWE: Final = HCR_EL2.mask("TWE")
 HCR_VSE: Final = HCR_EL2.mask("VSE")
 CNTHCTL: Final = 0xC00
 """CNTHCTL_EL2 with E2H: EL1PCTEN, EL1PTEN. The Realm uses counters and timers without traps."""
-CNTVMASK: Final = 1 << 18
-CNTPMASK: Final = 1 << 19
 _VMCR_RESET: Final = ICH_VMCR.make(VBPR0=7 - PRIORITY_BITS, VBPR1=8 - PRIORITY_BITS)
 """ICH_VMCR_EL2: the binary points as the Realm reads them, which are the smallest that there are."""
 _SL0: Final = {0: 2, 1: 1, 2: 0}
