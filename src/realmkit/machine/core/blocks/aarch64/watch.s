@@ -1,20 +1,12 @@
 /*
  * What the engine calls before every block of translated code, for Linux on AArch64 (AAPCS64).
  *
- * X0: engine   X1: address of the block   W2: its size in bytes   X3: state, of 8-byte slots (realmkit.machine.core.blocks)
+ * X0: engine   X1: address of the block   W2: its size in bytes   X3: state (slots.s)
  *
  * The engine is told to stop, before the block, when the allowance is used up or PSTATE is not what it was;
  * otherwise the block is taken off the allowance and noted.
  */
-LEFT = 0
-ADDRESS = 8
-SIZE = 16
-STOP = 24
-MASK = 32
-EXPECTED = 40
-READ = 48
-REGISTER = 56
-PSTATE = 64
+	.include "slots.s"
 
 	.text
 	.globl	watch

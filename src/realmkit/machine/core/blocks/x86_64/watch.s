@@ -1,20 +1,12 @@
 /*
  * What the engine calls before every block of translated code, for Linux on x86-64 (System V calling convention).
  *
- * RDI: engine   RSI: address of the block   EDX: its size in bytes   RCX: state, of 8-byte slots (realmkit.machine.core.blocks)
+ * RDI: engine   RSI: address of the block   EDX: its size in bytes   RCX: state (slots.s)
  *
  * The engine is told to stop, before the block, when the allowance is used up or PSTATE is not what it was;
  * otherwise the block is taken off the allowance and noted.
  */
-LEFT = 0
-ADDRESS = 8
-SIZE = 16
-STOP = 24
-MASK = 32
-EXPECTED = 40
-READ = 48
-REGISTER = 56
-PSTATE = 64
+	.include "slots.s"
 
 	.text
 	.globl	watch
