@@ -119,7 +119,7 @@ def run(settings: Settings) -> list[Measurement]:
         Measurement("Linux as a Realm : plain VM under QEMU", ratio(ours, theirs), "CPU time", goal=2, required=4),
         Measurement("Linux as a Realm", median(ours), "s"),
         Measurement("plain VM under QEMU", median(theirs), "s"),
-        Measurement("Linux as a Realm, to /init", min(arrivals), "s wall", goal=8, required=20),
+        Measurement("Linux as a Realm, to /init", median(arrivals), "s wall", goal=8, required=20),
         Measurement("Realm with 8 GB : 256 MB", large, "CPU time", required=large_qemu, note="bound: QEMU's ratio"),
         *(Measurement(f"of a watched boot: {name}", value, "s", note=note) for name, value, note in split.parts()),
     ]

@@ -115,7 +115,7 @@ class Pl011:
         if offset == _MIS:
             return self._ris & self._registers[_IMSC]
         if offset in ID_REGISTERS:
-            return primecell_id(offset, part=0x011, revision=3)
+            return _ID_PAGE[offset & ~3]
         return 0
 
     def registers(self) -> bytes | None:

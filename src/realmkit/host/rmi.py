@@ -81,10 +81,10 @@ class RmiClient:
         return RmiError(command, arguments, result.code, self.port.refusal)
 
     def _do(self, command: Rmi, *arguments: int) -> RmiResult:
-        x = self._smc(command, *arguments)
-        if x[0] and not (result := _result(x)).success:
+        result = self.call(command, *arguments)
+        if not result.success:
             raise self.error(command, arguments, result)
-        return RmiResult(_OK, x[1], x[2], x[3], x[4])
+        return result
 
     def _plain(self, command: Rmi, *arguments: int) -> None:
         """A command without outputs that nobody expects to be refused."""
@@ -186,10 +186,7 @@ class RmiClient:
         self._do(Rmi.PSCI_COMPLETE, calling_rec, target_rec, unsigned(status))
 
     def _expect_rtt(self, command: Rmi, *arguments: int) -> RmiResult:
-        x = self._smc(command, *arguments)
-        if not x[0]:
-            return RmiResult(_OK, x[1], x[2], x[3], x[4])
-        result = _result(x)
+        result = self.call(command, *arguments)
         if not result.success and result.rtt_level() is None:
             raise self.error(command, arguments, result)
         return result
