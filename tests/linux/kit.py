@@ -213,8 +213,7 @@ class Linux:
         assert not stack.rmm.recs
         request = Request(embedded_payload(), "payload", VmConfig(64 * MIB), default_challenge(0))
         other = Launch(request, stack, Counts(), ExceptionLoop())
-        for observer in (other.counts, other.loop, other.measured, other.granules):
-            stack.events.subscribe(observer, detailed=False)
+        other.observe()
         execute(other, self.hypervisor, Listener())
         assert other.outcome[0] == "ok", other.outcome
         assert other.verdict is not None

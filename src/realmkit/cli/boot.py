@@ -186,8 +186,7 @@ def boot(
             growing.append(resources.enter_context(options.Growing(trace, "the trace")))
             events.subscribe(Trace(growing[-1], {"images": images, "cpus": cpus}))
         machine = BareMetal(configuration, events=events, output=console)
-        screen.on_failure = machine.interrupt
-        for out in growing:
+        for out in (screen, *growing):
             out.on_failure = machine.interrupt
         with interruptible(machine.interrupt):
             result = machine.run(limits)

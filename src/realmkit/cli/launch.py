@@ -117,6 +117,16 @@ class Launch:
             reason += f"; {NO_RSI}"
         return outcome, reason
 
+    def observe(self) -> None:
+        """Let the machine's events reach what the report is made of."""
+        for observer, kinds in (
+            (self.counts, Counts.KINDS),
+            (self.loop, (ExceptionTaken,)),
+            (self.measured, (Measured,)),
+            (self.granules, (GptChange,)),
+        ):
+            self.stack.events.subscribe(observer, detailed=False, kinds=kinds)
+
     def ask_to_power_off(self) -> bool:
         """Whether the guest is there and can hear that it should power off."""
         return self.guest is not None and self.guest.ask_to_power_off()
@@ -170,13 +180,7 @@ def prepare(request: Request, watcher: Watcher) -> Launch:
     stack = assemble(platform, seed=request.seed, cpak=request.platform_key)
     launch = Launch(request, stack, Counts(), ExceptionLoop())
     launch.console = Console(watcher.console)
-    for observer, kinds in (
-        (launch.counts, Counts.KINDS),
-        (launch.loop, (ExceptionTaken,)),
-        (launch.measured, (Measured,)),
-        (launch.granules, (GptChange,)),
-    ):
-        stack.events.subscribe(observer, detailed=False, kinds=kinds)
+    launch.observe()
     return launch
 
 

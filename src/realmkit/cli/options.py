@@ -96,17 +96,31 @@ def write_file(path: Path, content: bytes, what: str) -> None:
         raise RealmkitError(f"cannot write {what} {path}: {error.strerror}") from error
 
 
-class Growing:
-    """A result that grows while the machine runs; a context manager.
+class Output:
+    """What is written while the machine runs, without disturbing it.
 
-    When it cannot be written any more, ``on_failure`` is called, the rest is dropped, and leaving the context raises
-    an error that names the file: the machine in between is not disturbed.
+    When it cannot be written any more, ``on_failure`` is called, the error is kept for later, and the rest is dropped.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
-        self._path, self._what = path, what
+    def __init__(self) -> None:
         self._failure: OSError | None = None
         self.on_failure: Callable[[], None] = lambda: None
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        if self._failure is None:
+            try:
+                action()
+            except OSError as error:
+                self._failure = error
+                self.on_failure()
+
+
+class Growing(Output):
+    """A result that grows; a context manager, which raises an error that names the file when it is left."""
+
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__()
+        self._path, self._what = path, what
         try:
             self._file = path.open("wb")
         except OSError as error:
@@ -114,12 +128,7 @@ class Growing:
 
     def write(self, data: bytes) -> None:
         """Add to it."""
-        if self._failure is None:
-            try:
-                self._file.write(data)
-            except OSError as error:
-                self._failure = error
-                self.on_failure()
+        self._attempt(lambda: self._file.write(data))
 
     def __enter__(self) -> Self:
         return self

@@ -16,6 +16,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
+from realmkit.cli.options import Output
+
 ESCAPE: Final = b"\x01"
 """Ctrl-A: the next key is for realmkit. Ctrl-A X quits, Ctrl-A Ctrl-A is a Ctrl-A for the guest."""
 _INTERRUPT: Final = b"\x03"
@@ -23,38 +25,21 @@ _CHUNK: Final = 4096
 _POLL_SECONDS: Final = 0.2
 
 
-class Screen:
-    """Standard output, or another text file, for what is shown while the machine runs.
-
-    When it cannot be written any more (its terminal has been closed, its reader has ended) ``on_failure`` is called and
-    the rest is dropped: the machine is taken down in order. :meth:`check` raises the error afterwards.
-    """
+class Screen(Output):
+    """Standard output, or another text file. Its terminal may be closed, its reader may end: :meth:`check` tells."""
 
     def __init__(self, out: IO[str]) -> None:
+        super().__init__()
         self._out = out
-        self._failure: OSError | None = None
-        self.on_failure: Callable[[], None] = lambda: None
 
     def write(self, text: str) -> int:
         """Show text."""
-        if self._failure is None:
-            try:
-                return self._out.write(text)
-            except OSError as error:
-                self._fail(error)
+        self._attempt(lambda: self._out.write(text))
         return len(text)
 
     def flush(self) -> None:
         """Show what has been buffered."""
-        if self._failure is None:
-            try:
-                self._out.flush()
-            except OSError as error:
-                self._fail(error)
-
-    def _fail(self, error: OSError) -> None:
-        self._failure = error
-        self.on_failure()
+        self._attempt(self._out.flush)
 
     def check(self) -> None:
         """Raise the error that ended it, if there was one."""
